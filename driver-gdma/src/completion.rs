@@ -1,0 +1,235 @@
+//! The completion ring: whose entry is it, found out in one compare.
+
+use crate::cqe::{Cqe, CqeTail, SIZE, TAIL_MASK, WORDS};
+use crate::doorbell::{CompletionValue, Doorbell};
+use crate::memory::{RingError, RingMemory, check_id};
+use crate::owner::{initial_cursor, owner, stale_owner};
+
+/// The word of an entry that holds its last dword.
+const TAIL_WORD: u32 = WORDS as u32 - 1;
+/// Laps after which the device must be told how far the consumer is. The hardware asks for a
+/// doorbell at least every 8 (§2.8).
+const LAPS_PER_DOORBELL: u32 = 4;
+
+/// What stands at a cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Polled {
+    /// Nothing yet.
+    Empty,
+    /// An entry of the queue this ring serves.
+    Ready,
+    /// An entry with the right owner that names another queue or kind.
+    Foreign,
+    /// The device overtook the consumer: entries were lost.
+    Overflow,
+}
+
+/// The consumer's cursor and the last dword it expects there: state for the locals of a loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CqCursor {
+    head: u32,
+    expected: u32,
+}
+
+impl CqCursor {
+    /// Free-running, in entries.
+    #[inline]
+    #[must_use]
+    pub const fn head(self) -> u32 {
+        self.head
+    }
+}
+
+/// The consumer's side of a completion queue that serves one work queue.
+#[derive(Debug)]
+pub struct CompletionRing {
+    memory: RingMemory,
+    doorbell: Doorbell,
+    id: u32,
+    /// Base 2 logarithm of the number of entries.
+    log2: u32,
+    /// The last dword of an entry of ours, without owner bits.
+    ours: u32,
+    cursor: CqCursor,
+    /// Where the last doorbell said the consumer is.
+    told: u32,
+}
+
+impl CompletionRing {
+    /// A fresh ring of the completion queue `id` with `entries` entries that serves the send
+    /// (`is_sq`) or receive queue `wq_id`.
+    ///
+    /// # Errors
+    ///
+    /// [`RingError::Id`] beyond 24 bits; [`RingError::Entries`] unless `entries` is a power of two
+    /// of at least 64 that fits `memory`.
+    ///
+    /// # Safety
+    ///
+    /// `memory` was zero when the queue was created, and belongs with `doorbell` to the completion
+    /// queue `id` of a device.
+    pub const unsafe fn new(
+        memory: RingMemory,
+        entries: u32,
+        id: u32,
+        wq_id: u32,
+        is_sq: bool,
+        doorbell: Doorbell,
+    ) -> Result<Self, RingError> {
+        if !entries.is_power_of_two() || entries < 64 || entries > memory.words() / WORDS as u32 {
+            return Err(RingError::Entries(entries));
+        }
+        let (id, wq_id) = match (check_id(id), check_id(wq_id)) {
+            (Ok(id), Ok(wq_id)) => (id, wq_id),
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
+        Ok(Self::build(memory, entries, id, wq_id, is_sq, doorbell))
+    }
+
+    const fn build(
+        memory: RingMemory,
+        entries: u32,
+        id: u32,
+        wq_id: u32,
+        is_sq: bool,
+        doorbell: Doorbell,
+    ) -> Self {
+        let log2 = entries.trailing_zeros();
+        let ours = CqeTail::new()
+            .with_wq_num(wq_id)
+            .with_is_sq(is_sq)
+            .into_bits();
+        let head = initial_cursor(entries);
+        let cursor = CqCursor {
+            head,
+            expected: ours | (owner(head, log2) as u32) << 29,
+        };
+        Self {
+            memory,
+            doorbell,
+            id,
+            log2,
+            ours,
+            cursor,
+            told: head,
+        }
+    }
+
+    /// Number of entries.
+    #[inline]
+    #[must_use]
+    pub const fn entries(&self) -> u32 {
+        1 << self.log2
+    }
+
+    /// The consumer's position, for the locals of a loop; [`CompletionRing::set_cursor`] puts it
+    /// back.
+    #[inline]
+    #[must_use]
+    pub const fn cursor(&self) -> CqCursor {
+        self.cursor
+    }
+
+    /// Publishes the consumer's position; rings the unarmed doorbell if 4 laps have passed since the
+    /// last one (§2.8).
+    #[inline]
+    pub fn set_cursor(&mut self, cursor: CqCursor) {
+        self.cursor = cursor;
+        if cursor.head.wrapping_sub(self.told) >= LAPS_PER_DOORBELL << self.log2 {
+            self.tell(false);
+        }
+    }
+
+    /// Whether an entry of ours stands at `cursor`: owner, kind and queue in one compare. What
+    /// [`CompletionRing::load`] reads afterwards is at least as new. If not, [`CompletionRing::look`]
+    /// says what does.
+    #[inline]
+    #[must_use]
+    pub fn is_ready(&self, cursor: CqCursor) -> bool {
+        let tail = self.memory.load_acquire(self.index(cursor) + TAIL_WORD) >> 32;
+        tail as u32 & TAIL_MASK == cursor.expected
+    }
+
+    /// What stands at `cursor`, in full.
+    #[must_use]
+    pub fn look(&self, cursor: CqCursor) -> Polled {
+        let tail = (self.memory.load_acquire(self.index(cursor) + TAIL_WORD) >> 32) as u32;
+        let found = CqeTail::from_bits(tail).owner();
+        if tail & TAIL_MASK == cursor.expected {
+            Polled::Ready
+        } else if found == stale_owner(cursor.head, self.log2) {
+            Polled::Empty
+        } else if found == owner(cursor.head, self.log2) {
+            Polled::Foreign
+        } else {
+            Polled::Overflow
+        }
+    }
+
+    /// 64-bit word `index` (0-7) of the entry at `cursor`.
+    #[inline]
+    #[must_use]
+    pub fn load(&self, cursor: CqCursor, index: u32) -> u64 {
+        self.memory.load(self.index(cursor) + (index & TAIL_WORD))
+    }
+
+    /// A copy of the entry at `cursor`.
+    #[must_use]
+    pub fn cqe(&self, cursor: CqCursor) -> Cqe {
+        Cqe {
+            words: core::array::from_fn(|index| self.load(cursor, index as u32)),
+        }
+    }
+
+    /// The next position. The owner bits change at a wrap only.
+    #[inline]
+    #[must_use]
+    pub const fn next(&self, cursor: CqCursor) -> CqCursor {
+        let head = cursor.head.wrapping_add(1);
+        let expected = if head & (self.entries() - 1) == 0 {
+            self.ours | (owner(head, self.log2) as u32) << 29
+        } else {
+            cursor.expected
+        };
+        CqCursor { head, expected }
+    }
+
+    /// Asks for an event when an entry arrives that was not consumed yet (§2.8).
+    pub fn arm(&mut self) {
+        self.tell(true);
+    }
+
+    fn tell(&mut self, arm: bool) {
+        self.told = self.cursor.head;
+        // §2.7: "CQ/EQ tail = head % (count << 3) entries".
+        let tail = self.cursor.head & ((8 << self.log2) - 1);
+        let value = CompletionValue::new()
+            .with_id(self.id)
+            .with_tail(tail)
+            .with_arm(arm);
+        self.doorbell.ring(value.into_bits());
+    }
+
+    /// Index of the first word of the entry at `cursor`, below the ring's words. A CQ may have fewer
+    /// entries than its memory, so the mask is that of the entries.
+    #[inline]
+    const fn index(&self, cursor: CqCursor) -> u32 {
+        (cursor.head & (self.entries() - 1)) * (SIZE as u32 / 8)
+    }
+
+    /// Starts elsewhere: for proofs across 2^32.
+    #[cfg(test)]
+    pub(crate) fn start_at(&mut self, head: u32) {
+        let expected = self.ours | u32::from(owner(head, self.log2)) << 29;
+        self.cursor = CqCursor { head, expected };
+        self.told = head;
+    }
+}
+
+#[cfg(all(test, not(mana_loom)))]
+#[path = "completion_tests.rs"]
+mod tests;
+
+#[cfg(all(test, mana_loom))]
+#[path = "completion_loom.rs"]
+mod loom;

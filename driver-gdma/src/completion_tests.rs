@@ -1,0 +1,175 @@
+use core::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::memory::test_memory::Memory;
+
+const ID: u32 = 0x77;
+const WQ: u32 = 0x1234;
+
+fn ring(memory: &Memory, entries: u32, cell: &AtomicU64) -> CompletionRing {
+    let doorbell = NonNull::from(cell).cast();
+    // SAFETY: the cell is aligned, atomic and outlives the ring; the memory is fresh.
+    let ring = unsafe {
+        CompletionRing::new(
+            memory.ring(),
+            entries,
+            ID,
+            WQ,
+            true,
+            Doorbell::new(doorbell),
+        )
+    };
+    ring.unwrap()
+}
+
+/// A device by the book (§2.6): "start tail=count, write owner=(tail>>log2 count)&7, tail++", with
+/// arithmetic that cannot wrap.
+struct Device<'a> {
+    memory: &'a Memory,
+    entries: u128,
+    tail: u128,
+}
+
+impl Device<'_> {
+    fn write(&mut self, dword0: u32, wq: u32, is_sq: bool) {
+        let entry = (self.tail % self.entries) as usize;
+        let owner = (self.tail / self.entries % 8) as u32;
+        let last = u64::from(wq | u32::from(is_sq) << 24 | owner << 29) << 32;
+        let word = |index: usize| self.memory.words().nth(entry * 8 + index).unwrap();
+        word(0).store(u64::from(dword0), Ordering::Relaxed);
+        word(7).store(last, Ordering::Release);
+        self.tail += 1;
+    }
+}
+
+#[test]
+fn a_fresh_ring_is_empty_and_the_first_entry_has_owner_one() {
+    let (memory, cell) = (Memory::new(4096), AtomicU64::new(0));
+    let ring = ring(&memory, 64, &cell);
+    let cursor = ring.cursor();
+    assert_eq!((cursor.head(), ring.look(cursor)), (64, Polled::Empty));
+    assert!(!ring.is_ready(cursor));
+    // §2.4, §2.6: queue 0x1234, is_sq, owner 1.
+    memory
+        .words()
+        .nth(7)
+        .unwrap()
+        .store(0x2100_1234_0000_0000, Ordering::Release);
+    assert!(ring.is_ready(cursor));
+    assert_eq!(ring.look(cursor), Polled::Ready);
+    assert_eq!(ring.cqe(cursor).tail().wq_num(), WQ);
+}
+
+#[test]
+fn reserved_bits_do_not_hide_an_entry() {
+    let (memory, cell) = (Memory::new(4096), AtomicU64::new(0));
+    let ring = ring(&memory, 64, &cell);
+    memory
+        .words()
+        .nth(7)
+        .unwrap()
+        .store(0x3F00_1234_0000_0000, Ordering::Release);
+    assert!(ring.is_ready(ring.cursor()));
+}
+
+#[test]
+fn entries_of_others_and_overtaking_are_told_apart() {
+    let (memory, cell) = (Memory::new(4096), AtomicU64::new(0));
+    let ring = ring(&memory, 64, &cell);
+    let word = memory.words().nth(7).unwrap();
+    for (tail, polled) in [
+        (0x2100_1235u64, Polled::Foreign), // another queue
+        (0x2000_1234, Polled::Foreign),    // a receive queue
+        (0x4100_1234, Polled::Overflow),   // a lap ahead
+        (0xE100_1234, Polled::Overflow),
+        (0x0100_1234, Polled::Empty), // the lap before
+    ] {
+        word.store(tail << 32, Ordering::Release);
+        assert!(!ring.is_ready(ring.cursor()), "{tail:#x}");
+        assert_eq!(ring.look(ring.cursor()), polled, "{tail:#x}");
+    }
+}
+
+#[test]
+fn queues_that_hardware_refuses_are_refused() {
+    let (memory, cell) = (Memory::new(8192), AtomicU64::new(0));
+    let build = |entries, id, wq| {
+        let doorbell = NonNull::from(&cell).cast();
+        // SAFETY: construction must fail, so nothing is accessed.
+        let doorbell = unsafe { Doorbell::new(doorbell) };
+        // SAFETY: as above.
+        unsafe { CompletionRing::new(memory.ring(), entries, id, wq, true, doorbell) }.err()
+    };
+    for entries in [0, 1, 32, 96, 192, 256] {
+        assert_eq!(build(entries, 1, 1), Some(RingError::Entries(entries)));
+    }
+    assert_eq!(build(64, 1 << 24, 1), Some(RingError::Id(1 << 24)));
+    assert_eq!(build(64, 1, u32::MAX), Some(RingError::Id(u32::MAX)));
+}
+
+/// §2.8: "the hardware needs a CQ doorbell at least once in every 8 wrap-arounds"; §2.7: "CQ tail =
+/// head % (count << 3)".
+#[test]
+fn the_device_hears_of_the_consumer_every_four_laps() {
+    let (memory, cell) = (Memory::new(4096), AtomicU64::new(u64::MAX));
+    let mut ring = ring(&memory, 64, &cell);
+    let mut rings = 0;
+    for consumed in 1..=64 * 64u64 {
+        ring.set_cursor(ring.next(ring.cursor()));
+        let value = cell.swap(u64::MAX, Ordering::Relaxed);
+        if consumed % (4 * 64) == 0 {
+            rings += 1;
+            assert_eq!(value, u64::from(ID) | ((64 + consumed) % 512) << 32);
+        } else {
+            assert_eq!(value, u64::MAX);
+        }
+    }
+    assert_eq!(rings, 16);
+    ring.arm();
+    assert_eq!(
+        cell.load(Ordering::Relaxed),
+        u64::from(ID) | 64 << 32 | 1 << 63
+    );
+}
+
+proptest! {
+    /// Every entry is seen once, in order, whatever the lap and across 2^32.
+    #[test]
+    fn entries_arrive_in_order_across_wraps(
+        log2 in 6u32..10,
+        start in prop_oneof![Just(1u64 << 32), (1u64 << 32) - 3000..(1 << 32), 1u64 << 12..1 << 33],
+        bursts in prop::collection::vec(1u64..100, 1..60),
+    ) {
+        let entries = 1u32 << log2;
+        let (memory, cell) = (Memory::new(64 << log2), AtomicU64::new(0));
+        let mut ring = ring(&memory, entries, &cell);
+        let mut device = Device { memory: &memory, entries: u128::from(entries), tail: u128::from(start) };
+        // What the lap before left behind.
+        let old = (u128::from(start) / u128::from(entries) + 7) % 8;
+        for (index, word) in memory.words().enumerate() {
+            let next = index / 8 < (start % u64::from(entries)) as usize;
+            let owner = if next { (old + 1) % 8 } else { old };
+            word.store((owner as u64) << 61, Ordering::Relaxed);
+        }
+        ring.start_at(start as u32);
+        let (mut sent, mut seen) = (0u32, 0u32);
+        for burst in bursts {
+            for _ in 0..burst.min(u64::from(entries)) {
+                device.write(sent, WQ, true);
+                sent += 1;
+            }
+            let mut cursor = ring.cursor();
+            while ring.is_ready(cursor) {
+                prop_assert_eq!(ring.load(cursor, 0) as u32, seen);
+                seen += 1;
+                cursor = ring.next(cursor);
+            }
+            prop_assert_eq!(ring.look(cursor), Polled::Empty);
+            ring.set_cursor(cursor);
+            prop_assert_eq!(seen, sent);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Doorbells: the values (§2.7), and the register with its barriers.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use bitfield_struct::bitfield;
+
+/// Value for a send queue.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct SendValue {
+    /// Queue id.
+    #[bits(24)]
+    pub id: u32,
+    /// Zero.
+    pub reserved: u8,
+    /// Producer cursor in bytes, free-running, not masked by the ring's size.
+    pub tail: u32,
+}
+
+/// Value for a receive queue.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct ReceiveValue {
+    /// Queue id.
+    #[bits(24)]
+    pub id: u32,
+    /// Must be zero for Ethernet.
+    pub wqe_cnt: u8,
+    /// Producer cursor in bytes, free-running, not masked by the ring's size.
+    pub tail: u32,
+}
+
+/// Value for a completion queue.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct CompletionValue {
+    /// Queue id.
+    #[bits(24)]
+    pub id: u32,
+    /// Zero.
+    pub reserved: u8,
+    /// Consumer cursor in entries, modulo 8 laps.
+    #[bits(31)]
+    pub tail: u32,
+    /// Ask for an event when the next entry arrives.
+    pub arm: bool,
+}
+
+/// Value for an event queue.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct EventValue {
+    /// Queue id.
+    pub id: u16,
+    /// Zero.
+    pub reserved: u16,
+    /// Consumer cursor in entries, modulo 8 laps.
+    #[bits(31)]
+    pub tail: u32,
+    /// Ask for an interrupt when the next entry arrives.
+    pub arm: bool,
+}
+
+/// One doorbell register.
+///
+/// On hardware it is a cell of a write-combining page that all queues of a context share, which
+/// decides the form of [`Doorbell::ring`]:
+///
+/// * a fence before the store: all ring words must have left the store buffer before the device
+///   learns of them. An ordinary release store says so to the compiler and to other cores, but not
+///   to a write-combining buffer, whose stores are not ordered with ordinary ones;
+/// * one 64-bit store: the device takes the value whole;
+/// * a fence after it: the store must leave the write-combining buffer now, and must not be merged
+///   there with the next ring of another queue that uses the same cell.
+///
+/// In process, against a device model in another thread, the store is an atomic release: the thread
+/// that takes the value with acquire sees every ring word written before.
+#[derive(Debug)]
+pub struct Doorbell {
+    cell: NonNull<AtomicU64>,
+}
+
+// SAFETY: the cell is only ever stored to atomically, which any thread may do; `Doorbell::new`
+// requires that it stays valid for as long as the value exists, whichever thread holds it.
+unsafe impl Send for Doorbell {}
+
+impl Doorbell {
+    /// A doorbell over one register.
+    ///
+    /// # Safety
+    ///
+    /// `cell` is 8-byte aligned and valid for 64-bit atomic stores until the value is dropped.
+    #[must_use]
+    pub const unsafe fn new(cell: NonNull<u64>) -> Self {
+        Self { cell: cell.cast() }
+    }
+
+    /// Tells the device: fence, one store, fence.
+    #[inline]
+    pub fn ring(&self, value: u64) {
+        store_fence();
+        // SAFETY: `new` requires that the cell is aligned and valid for atomic stores while `self`
+        // exists; other threads reach it only by atomic accesses, so there is no data race.
+        unsafe { self.cell.as_ref() }.store(value, Ordering::Release);
+        store_fence();
+    }
+}
+
+/// Orders stores to write-combining memory with all others.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn store_fence() {
+    // SAFETY: SSE is part of x86-64, and the instruction only orders stores.
+    #[allow(unused_unsafe, reason = "safe in newer toolchains")]
+    unsafe {
+        core::arch::x86_64::_mm_sfence();
+    }
+}
+
+/// Orders stores to device memory with all others, in the outer shareable domain.
+#[cfg(target_arch = "aarch64")]
+#[inline]
+fn store_fence() {
+    // SAFETY: the barrier reads and writes nothing. `dsb` also waits for the store to be performed.
+    unsafe { core::arch::asm!("dsb st", options(nostack, preserves_flags)) }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("gdma knows the doorbell's barriers on x86-64 and aarch64 only");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// §2.7: SQ id[0:23] tail[32:63].
+    #[test]
+    fn send_value_is_id_and_bytes() {
+        let value = SendValue::new()
+            .with_id(0x0A_BCDE)
+            .with_tail(0xFFFF_FFE0)
+            .into_bits();
+        assert_eq!(
+            value.to_le_bytes(),
+            [0xDE, 0xBC, 0x0A, 0, 0xE0, 0xFF, 0xFF, 0xFF]
+        );
+    }
+
+    /// §2.7: RQ id[0:23] wqe_cnt[24:31] tail[32:63].
+    #[test]
+    fn receive_value_has_a_count_that_stays_zero() {
+        let value = ReceiveValue::new()
+            .with_id(0x123)
+            .with_tail(32 * 128)
+            .into_bits();
+        assert_eq!(value.to_le_bytes(), [0x23, 0x01, 0, 0, 0, 0x10, 0, 0]);
+        assert_eq!(ReceiveValue::new().with_wqe_cnt(1).into_bits(), 1 << 24);
+    }
+
+    /// §2.7: CQ id[0:23] tail[32:62] arm[63].
+    #[test]
+    fn completion_value_is_id_entries_and_arm() {
+        let value = CompletionValue::new()
+            .with_id(7)
+            .with_tail(0x7FFF_FFFF)
+            .into_bits();
+        assert_eq!(value.to_le_bytes(), [7, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0x7F]);
+        let armed = CompletionValue::new()
+            .with_id(7)
+            .with_tail(257)
+            .with_arm(true)
+            .into_bits();
+        assert_eq!(armed.to_le_bytes(), [7, 0, 0, 0, 1, 1, 0, 0x80]);
+    }
+
+    /// §2.7: EQ id[0:15] tail[32:62] arm[63].
+    #[test]
+    fn event_value_has_a_short_id() {
+        let value = EventValue::new()
+            .with_id(0x1234)
+            .with_tail(2)
+            .with_arm(true)
+            .into_bits();
+        assert_eq!(value.to_le_bytes(), [0x34, 0x12, 0, 0, 2, 0, 0, 0x80]);
+    }
+
+    #[test]
+    fn ringing_stores_the_value() {
+        let mut cell = 0u64;
+        // SAFETY: `cell` is aligned and outlives the doorbell.
+        let doorbell = unsafe { Doorbell::new(NonNull::from(&mut cell)) };
+        doorbell.ring(0x1234_5678_9ABC_DEF0);
+        assert_eq!(cell, 0x1234_5678_9ABC_DEF0);
+    }
+}

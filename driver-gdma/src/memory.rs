@@ -1,0 +1,224 @@
+//! Ring memory: the only way by which the driver reads and writes what a device reaches.
+
+#[cfg(not(mana_loom))]
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+
+#[cfg(not(mana_loom))]
+use core::sync::atomic::AtomicU64;
+#[cfg(mana_loom)]
+use loom::sync::atomic::AtomicU64;
+
+/// Smallest ring in bytes; "required by hardware" (§2.1).
+pub const MIN_RING: usize = 4096;
+
+/// Why a ring can't be built over some memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RingError {
+    /// The size is no power of two of at least 4096 bytes, or beyond what cursors can count.
+    Size(usize),
+    /// A queue id does not fit the 24 bits of doorbells and CQEs.
+    Id(u32),
+    /// The number of entries is no power of two of at least 64, or more than the memory holds.
+    Entries(u32),
+}
+
+impl core::fmt::Display for RingError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Size(size) => {
+                write!(
+                    f,
+                    "a ring of {size} bytes: it takes a power of two from {MIN_RING} to 2^31"
+                )
+            }
+            Self::Id(id) => write!(f, "queue id {id:#x} does not fit 24 bits"),
+            Self::Entries(entries) => write!(
+                f,
+                "a completion queue of {entries} entries: it takes a power of two of at least 64 \
+                 that fits its memory"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for RingError {}
+
+/// A power-of-two number of 64-bit words that a device reads and writes at the same time.
+///
+/// Every access is one 64-bit atomic, relaxed unless the name says otherwise, on both sides. No
+/// reference to the memory exists, only this pointer, so neither side can assume anything about
+/// words the other one owns. Indexes are masked: none is out of bounds.
+#[derive(Debug)]
+pub struct RingMemory {
+    #[cfg(not(mana_loom))]
+    base: NonNull<AtomicU64>,
+    #[cfg(mana_loom)]
+    base: std::sync::Arc<[AtomicU64]>,
+    mask: u32,
+}
+
+// SAFETY: all accesses are atomic, so they may come from any thread; `RingMemory::new` requires that
+// the memory stays valid while the value exists, whichever thread holds it.
+#[cfg(not(mana_loom))]
+unsafe impl Send for RingMemory {}
+
+impl RingMemory {
+    /// The ring of `bytes` bytes at `base`.
+    ///
+    /// # Errors
+    ///
+    /// [`RingError::Size`] unless `bytes` is a power of two from 4096 to 2^31.
+    ///
+    /// # Safety
+    ///
+    /// `base` is 8-byte aligned and valid for reads and writes of `bytes` bytes until the value is
+    /// dropped, and nothing in this program reaches that memory but through 64-bit atomics.
+    #[cfg(not(mana_loom))]
+    pub const unsafe fn new(base: NonNull<u64>, bytes: usize) -> Result<Self, RingError> {
+        if !bytes.is_power_of_two() || bytes < MIN_RING || bytes > 1 << 31 {
+            return Err(RingError::Size(bytes));
+        }
+        Ok(Self {
+            base: base.cast(),
+            mask: (bytes / 8 - 1) as u32,
+        })
+    }
+
+    /// The ring made of loom's atomics, of any power-of-two size.
+    #[cfg(mana_loom)]
+    pub fn from_words(words: std::sync::Arc<[AtomicU64]>) -> Self {
+        assert!(words.len().is_power_of_two());
+        let mask = (words.len() - 1) as u32;
+        Self { base: words, mask }
+    }
+
+    /// Number of words.
+    #[inline]
+    #[must_use]
+    pub const fn words(&self) -> u32 {
+        self.mask + 1
+    }
+
+    #[cfg(not(mana_loom))]
+    #[inline]
+    fn word(&self, index: u32) -> &AtomicU64 {
+        // SAFETY: the masked index is below the number of words, which `new`'s contract makes valid
+        // and aligned for as long as `self` exists. An `&AtomicU64` may alias what a device or
+        // another thread changes; `new` requires that they do so atomically.
+        unsafe { self.base.add((index & self.mask) as usize).as_ref() }
+    }
+
+    #[cfg(mana_loom)]
+    fn word(&self, index: u32) -> &AtomicU64 {
+        &self.base[(index & self.mask) as usize]
+    }
+
+    /// Word `index` modulo the size.
+    #[inline]
+    #[must_use]
+    pub fn load(&self, index: u32) -> u64 {
+        self.word(index).load(Ordering::Relaxed)
+    }
+
+    /// Word `index` modulo the size, before every later access.
+    #[inline]
+    #[must_use]
+    pub fn load_acquire(&self, index: u32) -> u64 {
+        self.word(index).load(Ordering::Acquire)
+    }
+
+    /// Writes word `index` modulo the size.
+    #[inline]
+    pub fn store(&self, index: u32, value: u64) {
+        self.word(index).store(value, Ordering::Relaxed);
+    }
+
+    /// Writes word `index` modulo the size, after every earlier access. What a producer of CQEs does
+    /// with an entry's last word.
+    #[inline]
+    pub fn store_release(&self, index: u32, value: u64) {
+        self.word(index).store(value, Ordering::Release);
+    }
+}
+
+/// Refuses ids that don't fit doorbells.
+pub(crate) const fn check_id(id: u32) -> Result<u32, RingError> {
+    if id >> 24 == 0 {
+        Ok(id)
+    } else {
+        Err(RingError::Id(id))
+    }
+}
+
+/// Memory for tests: a page-aligned ring of zeros that both sides of a test reach by atomics.
+#[cfg(all(test, not(mana_loom)))]
+pub(crate) mod test_memory {
+    use super::*;
+
+    #[repr(align(4096))]
+    struct Page([AtomicU64; 512]);
+
+    /// Owns the words of a ring.
+    pub(crate) struct Memory(Box<[Page]>);
+
+    impl Memory {
+        pub(crate) fn new(bytes: usize) -> Self {
+            let page = || Page([const { AtomicU64::new(0) }; 512]);
+            Self((0..bytes / 4096).map(|_| page()).collect())
+        }
+
+        pub(crate) fn words(&self) -> impl Iterator<Item = &AtomicU64> {
+            self.0.iter().flat_map(|page| &page.0)
+        }
+
+        pub(crate) fn base(&self) -> NonNull<u64> {
+            NonNull::from(&self.0[0]).cast()
+        }
+
+        /// The bytes as a device would read them.
+        pub(crate) fn bytes(&self) -> Vec<u8> {
+            self.words()
+                .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
+                .collect()
+        }
+
+        pub(crate) fn ring(&self) -> RingMemory {
+            // SAFETY: the pages are aligned, hold atomics, and every test keeps `self` longer.
+            unsafe { RingMemory::new(self.base(), self.0.len() * 4096) }.unwrap()
+        }
+    }
+}
+
+#[cfg(all(test, not(mana_loom)))]
+mod tests {
+    use super::test_memory::Memory;
+    use super::*;
+
+    #[test]
+    fn indexes_wrap_at_the_size() {
+        let memory = Memory::new(8192);
+        let ring = memory.ring();
+        ring.store(1024 + 3, 7);
+        assert_eq!(
+            (
+                ring.load(3),
+                ring.load_acquire(u32::MAX - 1020),
+                ring.words()
+            ),
+            (7, 7, 1024)
+        );
+    }
+
+    /// §2.1: "Min ring size 4096 B, power of two".
+    #[test]
+    fn sizes_that_hardware_refuses_are_refused() {
+        let memory = Memory::new(8192);
+        for bytes in [0, 64, 2048, 4097, 6144, (1 << 31) + 1, 1 << 32] {
+            // SAFETY: construction must fail, so nothing is accessed.
+            let ring = unsafe { RingMemory::new(memory.base(), bytes) };
+            assert_eq!(ring.err(), Some(RingError::Size(bytes)));
+        }
+        assert_eq!(check_id(1 << 24), Err(RingError::Id(1 << 24)));
+    }
+}

@@ -1,0 +1,146 @@
+//! The receive ring: one buffer a WQE, one unit a WQE.
+
+use crate::doorbell::{Doorbell, ReceiveValue};
+use crate::memory::{RingError, RingMemory, check_id};
+use crate::oob::SHORT;
+use crate::wqe::{Sge, UNIT, WqeHeader};
+
+/// Words of a unit.
+const UNIT_WORDS: u32 = (UNIT / 8) as u32;
+/// Word of a unit that holds the buffer's address: behind header and OOB.
+const ADDRESS_WORD: u32 = 2;
+
+/// The producer's side of a receive queue whose WQEs have one element each.
+///
+/// Header, OOB, key and size of every unit are constant and written once ([`ReceiveRing::new`]);
+/// posting a buffer writes the 8 bytes of its address. Cursors as in [`crate::SendRing`].
+#[derive(Debug)]
+pub struct ReceiveRing {
+    memory: RingMemory,
+    doorbell: Doorbell,
+    id: u32,
+    head: u32,
+}
+
+impl ReceiveRing {
+    /// A fresh ring of the receive queue `id` for buffers of `size` bytes registered under `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`RingError::Id`] beyond 24 bits.
+    ///
+    /// # Safety
+    ///
+    /// `memory` and `doorbell` belong to the receive queue `id` of a device. At every address that
+    /// the caller commits, `size` bytes are registered under `key`, and stay alive and unaliased
+    /// until that WQE has completed or the queue was destroyed.
+    pub unsafe fn new(
+        memory: RingMemory,
+        id: u32,
+        doorbell: Doorbell,
+        key: u32,
+        size: u32,
+    ) -> Result<Self, RingError> {
+        let id = check_id(id)?;
+        // The OOB of a receive WQE has no content but its room (§2.3).
+        let header = WqeHeader::plain(SHORT, 1).into_bits();
+        let [address, rest] = Sge {
+            address: 0,
+            key,
+            size,
+        }
+        .words();
+        for unit in 0..memory.words() / UNIT_WORDS {
+            for (offset, word) in [header, 0, address, rest].into_iter().enumerate() {
+                memory.store(unit * UNIT_WORDS + offset as u32, word);
+            }
+        }
+        Ok(Self {
+            memory,
+            doorbell,
+            id,
+            head: 0,
+        })
+    }
+
+    /// Size in units, which is in buffers.
+    #[inline]
+    #[must_use]
+    pub const fn capacity(&self) -> u32 {
+        self.memory.words() / UNIT_WORDS
+    }
+
+    /// Cursor behind the last committed WQE.
+    #[inline]
+    #[must_use]
+    pub const fn head(&self) -> u32 {
+        self.head
+    }
+
+    /// Writes the address of the WQE at cursor `at`.
+    #[inline]
+    pub fn set_address(&self, at: u32, address: u64) {
+        let index = at.wrapping_mul(UNIT_WORDS).wrapping_add(ADDRESS_WORD);
+        self.memory.store(index, address);
+    }
+
+    /// Hands all WQEs before cursor `head` to the device. `wqe_cnt` is zero (§2.7).
+    #[inline]
+    pub fn commit(&mut self, head: u32) {
+        self.head = head;
+        let tail = head.wrapping_mul(UNIT as u32);
+        self.doorbell.ring(
+            ReceiveValue::new()
+                .with_id(self.id)
+                .with_tail(tail)
+                .into_bits(),
+        );
+    }
+}
+
+#[cfg(all(test, not(mana_loom)))]
+mod tests {
+    use core::ptr::NonNull;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use super::*;
+    use crate::memory::test_memory::Memory;
+
+    /// §2.3: "A 1-SGE RX WQE is therefore exactly 32 B: 8 header + 8 OOB + 16 SGE"; "the size field
+    /// still says 2"; §2.7: "wqe_cnt must be 0 for Ethernet".
+    #[test]
+    fn posting_writes_one_address_into_a_prebuilt_wqe() {
+        let (memory, cell) = (Memory::new(4096), AtomicU64::new(0));
+        let doorbell = NonNull::from(&cell).cast();
+        // SAFETY: the cell is aligned, atomic and outlives the ring; there is no device.
+        let ring =
+            unsafe { ReceiveRing::new(memory.ring(), 0xABCD, Doorbell::new(doorbell), 0x55, 2048) };
+        let mut ring = ring.unwrap();
+        assert_eq!(ring.capacity(), 128);
+        for cursor in [0, 127, 128 + 5, u32::MAX] {
+            ring.set_address(cursor, 0x1000 + u64::from(cursor));
+        }
+        let bytes = memory.bytes();
+        for unit in 0..128u64 {
+            let posted = [
+                (0, 0x1000),
+                (127, 0x1000 + u64::from(u32::MAX)),
+                (5, 0x1000 + 133),
+            ];
+            let address = posted
+                .iter()
+                .find(|(at, _)| *at == unit)
+                .map_or(0, |(_, value)| *value);
+            let mut expected = vec![0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            expected.extend(address.to_le_bytes());
+            expected.extend([0x55, 0, 0, 0, 0, 8, 0, 0]);
+            assert_eq!(bytes[unit as usize * 32..][..32], expected, "unit {unit}");
+        }
+        ring.commit(0x0800_0001);
+        assert_eq!(
+            cell.load(Relaxed).to_le_bytes(),
+            [0xCD, 0xAB, 0, 0, 32, 0, 0, 0]
+        );
+        assert_eq!(ring.head(), 0x0800_0001);
+    }
+}

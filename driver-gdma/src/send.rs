@@ -1,0 +1,331 @@
+//! The send ring: WQEs in, one doorbell a burst.
+
+use crate::doorbell::{Doorbell, SendValue};
+use crate::memory::{RingError, RingMemory, check_id};
+use crate::oob::{LongOob, SUPPRESS, ShortOob};
+use crate::wqe::{Sge, UNIT, WqeHeader, units};
+
+/// Words of a unit.
+const UNIT_WORDS: u32 = (UNIT / 8) as u32;
+
+/// The client OOB of a WQE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wqe {
+    /// 8 bytes.
+    Short(ShortOob),
+    /// 24 bytes.
+    Long(LongOob),
+}
+
+impl Wqe {
+    /// Size of the OOB in bytes.
+    #[inline]
+    #[must_use]
+    pub const fn oob_bytes(&self) -> usize {
+        match self {
+            Self::Short(_) => crate::oob::SHORT,
+            Self::Long(_) => crate::oob::LONG,
+        }
+    }
+
+    /// Units of a WQE with this OOB and `sges` elements.
+    #[inline]
+    #[must_use]
+    pub const fn units(&self, sges: usize) -> u32 {
+        units(self.oob_bytes(), sges)
+    }
+}
+
+/// The producer's side of a send queue.
+///
+/// Cursors are free-running `u32` in units of 32 bytes (§2.2): `head` is behind the last WQE that
+/// the device was told about, `tail` behind the last one that is complete. Writing happens at
+/// cursors that the caller carries along; [`SendRing::commit`] publishes them.
+#[derive(Debug)]
+pub struct SendRing {
+    memory: RingMemory,
+    doorbell: Doorbell,
+    id: u32,
+    head: u32,
+    tail: u32,
+}
+
+impl SendRing {
+    /// A fresh ring of the send queue `id`.
+    ///
+    /// # Errors
+    ///
+    /// [`RingError::Id`] beyond 24 bits.
+    ///
+    /// # Safety
+    ///
+    /// `memory` and `doorbell` belong to the send queue `id` of a device. Every address in a WQE that
+    /// the caller commits is registered under the key beside it, and stays alive and unaliased
+    /// until that WQE has completed or the queue was destroyed.
+    pub const unsafe fn new(
+        memory: RingMemory,
+        id: u32,
+        doorbell: Doorbell,
+    ) -> Result<Self, RingError> {
+        match check_id(id) {
+            Ok(id) => Ok(Self {
+                memory,
+                doorbell,
+                id,
+                head: 0,
+                tail: 0,
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Size in units.
+    #[inline]
+    #[must_use]
+    pub const fn capacity(&self) -> u32 {
+        self.memory.words() / UNIT_WORDS
+    }
+
+    /// Cursor behind the last committed WQE.
+    #[inline]
+    #[must_use]
+    pub const fn head(&self) -> u32 {
+        self.head
+    }
+
+    /// Cursor behind the last completed WQE.
+    #[inline]
+    #[must_use]
+    pub const fn tail(&self) -> u32 {
+        self.tail
+    }
+
+    /// Units that may be written from `head` on.
+    #[inline]
+    #[must_use]
+    pub const fn free(&self) -> u32 {
+        self.capacity() - self.head.wrapping_sub(self.tail)
+    }
+
+    /// Writes a WQE of one unit at cursor `at`: header, short OOB, one element.
+    #[inline]
+    pub fn write_unit(&self, at: u32, words: [u64; 4]) {
+        let index = at.wrapping_mul(UNIT_WORDS);
+        for (offset, word) in words.into_iter().enumerate() {
+            self.memory.store(index.wrapping_add(offset as u32), word);
+        }
+    }
+
+    /// Writes a WQE at cursor `at` and returns its size in units. The list wraps to the start of
+    /// the ring at its end; header and OOB never do (§2.3). Padding is zeroed.
+    #[inline]
+    pub fn write(&self, at: u32, header: WqeHeader, oob: &Wqe, sges: &[Sge]) -> u32 {
+        let mut index = at.wrapping_mul(UNIT_WORDS);
+        let mut push = |word| {
+            self.memory.store(index, word);
+            index = index.wrapping_add(1);
+        };
+        push(header.into_bits());
+        match oob {
+            Wqe::Short(oob) => push(oob.into_bits()),
+            Wqe::Long(oob) => oob.words().into_iter().for_each(&mut push),
+        }
+        sges.iter().flat_map(|sge| sge.words()).for_each(&mut push);
+        let size = oob.units(sges.len());
+        let written = 1 + oob.oob_bytes() / 8 + 2 * sges.len();
+        for _ in written..(size * UNIT_WORDS) as usize {
+            push(0);
+        }
+        size
+    }
+
+    /// Asks for the completion of the WQE at cursor `at`, which was written suppressed.
+    #[inline]
+    pub fn clear_suppress(&self, at: u32) {
+        let index = at.wrapping_mul(UNIT_WORDS).wrapping_add(1);
+        self.memory
+            .store(index, self.memory.load(index) & !SUPPRESS);
+    }
+
+    /// Hands all WQEs before cursor `head` to the device: rings the doorbell with the cursor in
+    /// bytes, truncated and not masked (§2.2).
+    #[inline]
+    pub fn commit(&mut self, head: u32) {
+        self.head = head;
+        let tail = head.wrapping_mul(UNIT as u32);
+        self.doorbell.ring(
+            SendValue::new()
+                .with_id(self.id)
+                .with_tail(tail)
+                .into_bits(),
+        );
+    }
+
+    /// Takes back the units before cursor `tail`: their WQEs are complete.
+    #[inline]
+    pub fn release_to(&mut self, tail: u32) {
+        debug_assert!(tail.wrapping_sub(self.tail) <= self.head.wrapping_sub(self.tail));
+        self.tail = tail;
+    }
+
+    /// Starts both cursors elsewhere: for proofs across 2^32.
+    #[cfg(test)]
+    pub(crate) fn set_cursors(&mut self, cursor: u32) {
+        self.head = cursor;
+        self.tail = cursor;
+    }
+}
+
+#[cfg(all(test, not(mana_loom)))]
+mod tests {
+    use core::ptr::NonNull;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::memory::test_memory::Memory;
+    use crate::oob::LongOobTail;
+
+    fn ring(memory: &Memory, cell: &AtomicU64) -> SendRing {
+        // SAFETY: the cell is aligned, atomic and outlives the ring; there is no device.
+        unsafe {
+            SendRing::new(
+                memory.ring(),
+                0x123,
+                Doorbell::new(NonNull::from(cell).cast()),
+            )
+        }
+        .unwrap()
+    }
+
+    /// A WQE read back from bytes by the table of §2.3: (OOB bytes, elements, units).
+    fn parse(ring: &[u8], at: u32) -> (Vec<u8>, Vec<(u64, u32, u32)>, u32) {
+        let start = (at as u64 * 32) as usize;
+        let byte = |offset: usize| ring[(start + offset) % ring.len()];
+        let number = |offset: usize, size: usize| {
+            (0..size).fold(0u64, |value, i| {
+                value | u64::from(byte(offset + i)) << (8 * i)
+            })
+        };
+        let dw1 = number(4, 4);
+        let (num_sge, oob) = ((dw1 & 0xFF) as usize, ((dw1 >> 8 & 7) * 4) as usize);
+        let sges = (0..num_sge).map(|i| {
+            let at = 8 + oob + 16 * i;
+            (
+                number(at, 8),
+                number(at + 8, 4) as u32,
+                number(at + 12, 4) as u32,
+            )
+        });
+        let size = (8 + oob + 16 * num_sge.max(1)).div_ceil(32) as u32;
+        ((8..8 + oob).map(byte).collect(), sges.collect(), size)
+    }
+
+    #[test]
+    fn a_packet_of_one_segment_is_one_unit() {
+        let (memory, cell) = (Memory::new(4096), AtomicU64::new(0));
+        let mut ring = ring(&memory, &cell);
+        let oob = ShortOob::new()
+            .with_vcq_num(0x42)
+            .with_suppress_txcqe_gen(true);
+        let sge = Sge {
+            address: 0x7F00_0000_1080,
+            key: 0x99,
+            size: 60,
+        }
+        .words();
+        ring.write_unit(
+            0,
+            [
+                WqeHeader::plain(8, 1).into_bits(),
+                oob.into_bits(),
+                sge[0],
+                sge[1],
+            ],
+        );
+        ring.clear_suppress(0);
+        ring.commit(1);
+        let expected = [
+            0, 0, 0, 0, 1, 2, 0, 0, // header: one element, 2 dwords of OOB
+            0x00, 0x42, 0, 0, 0, 0, 0, 0, // OOB: CQ 0x42, not suppressed any more
+            0x80, 0x10, 0, 0, 0, 0x7F, 0, 0, // address
+            0x99, 0, 0, 0, 60, 0, 0, 0, // key, size
+        ];
+        assert_eq!(memory.bytes()[..32], expected);
+        // §2.7: id 0x123, 32 bytes.
+        assert_eq!(
+            cell.load(Relaxed).to_le_bytes(),
+            [0x23, 1, 0, 0, 32, 0, 0, 0]
+        );
+    }
+
+    /// §2.2: "Doorbell value is head*32 in bytes, truncated to u32, not masked by the ring size".
+    #[test]
+    fn the_doorbell_is_in_bytes_and_not_masked() {
+        let (memory, cell) = (Memory::new(4096), AtomicU64::new(0));
+        let mut ring = ring(&memory, &cell);
+        ring.set_cursors(0x07FF_FFFF);
+        ring.commit(0x0800_0000);
+        assert_eq!(cell.load(Relaxed) >> 32, 0, "2^27 units are 2^32 bytes");
+        ring.commit(0x0800_0005);
+        assert_eq!(cell.load(Relaxed) >> 32, 160);
+        ring.release_to(0x0800_0000);
+        ring.set_cursors(200);
+        ring.commit(201);
+        assert_eq!(
+            cell.load(Relaxed) >> 32,
+            201 * 32,
+            "beyond the 128 units of the ring"
+        );
+    }
+
+    proptest! {
+        /// §2.3 "The SGL may wrap to offset 0 of the ring, at 16-byte granularity", and the room
+        /// that is left agrees with arithmetic that cannot wrap.
+        #[test]
+        fn what_is_written_reads_back_across_wraps(
+            start in prop_oneof![Just(0u32), u32::MAX - 400..=u32::MAX, 0x07FF_FF00..=0x0800_0000u32, any::<u32>()],
+            log2 in 12u32..15,
+            packets in prop::collection::vec((1usize..=30, any::<bool>(), any::<u64>()), 1..40),
+        ) {
+            let (memory, cell) = (Memory::new(1 << log2), AtomicU64::new(0));
+            let mut ring = ring(&memory, &cell);
+            ring.set_cursors(start);
+            let mut in_flight: u128 = 0;
+            for (count, long, seed) in packets {
+                let sges: Vec<Sge> = (0..count as u64)
+                    .map(|i| Sge { address: seed ^ i, key: seed as u32 ^ 7, size: i as u32 + 1 })
+                    .collect();
+                let short = ShortOob::from_bits(seed);
+                let oob = if long {
+                    let tail = LongOobTail::from_bits(!seed);
+                    Wqe::Long(LongOob { short, tail })
+                } else {
+                    Wqe::Short(short)
+                };
+                let size = oob.units(count);
+                if ring.free() < size {
+                    ring.release_to(ring.head());
+                    in_flight = 0;
+                }
+                let at = ring.head();
+                let header = WqeHeader::plain(oob.oob_bytes(), count);
+                prop_assert_eq!(ring.write(at, header, &oob, &sges), size);
+                ring.commit(at.wrapping_add(size));
+                in_flight += u128::from(size);
+                prop_assert_eq!(u128::from(ring.free()), (1u128 << log2) / 32 - in_flight);
+                prop_assert_eq!((cell.load(Relaxed) >> 32) as u32, at.wrapping_add(size).wrapping_mul(32));
+                let (oob_bytes, read, read_size) = parse(&memory.bytes(), at);
+                prop_assert_eq!(&oob_bytes[..8], &seed.to_le_bytes()[..]);
+                if long {
+                    prop_assert_eq!(&oob_bytes[8..16], &(!seed).to_le_bytes()[..]);
+                    prop_assert_eq!(&oob_bytes[16..], &[0; 8][..]);
+                }
+                let expected: Vec<_> = sges.iter().map(|sge| (sge.address, sge.key, sge.size)).collect();
+                prop_assert_eq!(read, expected);
+                prop_assert_eq!(read_size, size);
+            }
+        }
+    }
+}
