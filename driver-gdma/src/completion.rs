@@ -68,7 +68,7 @@ impl CompletionRing {
     ///
     /// `memory` was zero when the queue was created, and belongs with `doorbell` to the completion
     /// queue `id` of a device.
-    pub const unsafe fn new(
+    pub unsafe fn new(
         memory: RingMemory,
         entries: u32,
         id: u32,

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use loom::sync::atomic::{AtomicU64, Ordering};
-use loom::thread;
+use ::loom::sync::atomic::{AtomicU64, Ordering};
+use ::loom::thread;
 
 use super::*;
 
 /// The consumer never sees an owner bit before the words that belong to it, nor an entry twice.
 #[test]
 fn a_ready_entry_is_whole() {
-    loom::model(|| {
+    ::loom::model(|| {
         let words: Arc<[AtomicU64]> = (0..16).map(|_| AtomicU64::new(0)).collect();
         let device_words = Arc::clone(&words);
         let device = thread::spawn(move || {

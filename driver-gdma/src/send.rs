@@ -62,11 +62,7 @@ impl SendRing {
     /// `memory` and `doorbell` belong to the send queue `id` of a device. Every address in a WQE that
     /// the caller commits is registered under the key beside it, and stays alive and unaliased
     /// until that WQE has completed or the queue was destroyed.
-    pub const unsafe fn new(
-        memory: RingMemory,
-        id: u32,
-        doorbell: Doorbell,
-    ) -> Result<Self, RingError> {
+    pub unsafe fn new(memory: RingMemory, id: u32, doorbell: Doorbell) -> Result<Self, RingError> {
         match check_id(id) {
             Ok(id) => Ok(Self {
                 memory,
