@@ -1,5 +1,5 @@
-//! Regions on the machine the tests run on. One test after the other: they count this process's
-//! mappings and descriptors, and one reserves hugepages.
+//! Regions on the machine the tests run on. One test after the other: one reserves
+//! hugepages, and all read what this process has mapped.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -7,6 +7,9 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use dma_memory::{HugePages, MemoryError, PageKind, Region, RegionOptions};
+
+mod reserve;
+use reserve::{FREE, NR, Reservation, number};
 
 static SERIAL: Mutex<()> = Mutex::new(());
 
@@ -54,18 +57,6 @@ fn exercise(region: &Region) {
     assert_eq!(last, (words - 1) as u64 ^ 0x5555);
 }
 
-/// Reserves hugepages of 2 MiB for the length of a test, where that is possible.
-struct Reservation {
-    former: u64,
-}
-
-const NR: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-const FREE: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
-
-fn number(file: &str) -> Option<u64> {
-    fs::read_to_string(file).ok()?.trim().parse().ok()
-}
-
 /// hugetlb memory mapped by this process, in KiB.
 fn hugetlb_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -74,33 +65,6 @@ fn hugetlb_kib() -> u64 {
         .find_map(|line| line.strip_prefix("HugetlbPages:"))
         .unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-impl Reservation {
-    fn of_free(pages: u64) -> Result<Reservation, String> {
-        let former = number(NR).ok_or("this kernel has no hugetlb pages of 2 MiB")?;
-        let free = number(FREE).unwrap_or(0);
-        let reservation = Reservation { former };
-        if free < pages {
-            fs::write(NR, (former + pages - free).to_string())
-                .map_err(|error| format!("hugepages cannot be reserved: {error}"))?;
-        }
-        match number(FREE) {
-            Some(free) if free >= pages => Ok(reservation),
-            free => Err(format!(
-                "the kernel reserved only {} of {pages}",
-                free.unwrap_or(0)
-            )),
-        }
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if number(NR) != Some(self.former) {
-            let _ = fs::write(NR, self.former.to_string());
-        }
-    }
 }
 
 #[test]
@@ -284,40 +248,4 @@ fn an_overrun_of_a_private_region_hits_a_guard_page() {
         ends(&format!("{:x}-", start + 4096)),
         "after {start:x}:\n{maps}"
     );
-}
-
-#[test]
-fn a_thousand_regions_leave_no_descriptor_and_no_mapping() {
-    let _serial = serial();
-    let reservation = Reservation::of_free(1);
-    let count = || {
-        let descriptors = fs::read_dir("/proc/self/fd").unwrap().count();
-        (
-            descriptors,
-            fs::read_to_string("/proc/self/maps")
-                .unwrap()
-                .lines()
-                .count(),
-        )
-    };
-    let kinds = [
-        HugePages::Auto,
-        HugePages::Never,
-        HugePages::Require1G,
-        HugePages::Auto1G,
-    ];
-    let round = |i: usize| {
-        // Whether it can be had differs by machine; that nothing stays does not.
-        drop(Region::allocate(
-            "test",
-            64 << 10,
-            &options(kinds[i % kinds.len()]),
-        ));
-        assert!(Region::allocate("test", 1 << 47, &options(HugePages::Auto)).is_err());
-    };
-    (0..kinds.len()).for_each(round);
-    let before = count();
-    (0..1000).for_each(round);
-    assert_eq!(count(), before);
-    drop(reservation);
 }
