@@ -1,2 +1,133 @@
-//! Under construction.
-fn main() {}
+//! `cargo xtask test [--tier NAME]…`, `cargo xtask check`, `cargo xtask fetch`: the whole CI.
+//!
+//! `test` runs the tiers of [`Tier`] in order and ends with a table and the line
+//! `N passed, N failed, N skipped`; it fails when anything failed. `check` is the first tier alone.
+//! `fetch` only fetches the Debian packages the tests use.
+//!
+//! # What a test may rely on
+//!
+//! * Every test program runs with its package's folder as working directory and, as under
+//!   `cargo test`, with `CARGO_MANIFEST_DIR` set.
+//! * `MANA_BIN` is the path of the program `mana`, built in release by this very run.
+//! * `MANA_SKIPPED_FILE` names a file. A test that cannot run here appends a line to it,
+//!   `name<TAB>reason`, where `name` is the test function's name, and returns. It is then counted as
+//!   skipped, with its reason, and not as passed. An `#[ignore = "reason"]` counts likewise. Without
+//!   xtask the variable is unset, and the test prints the same two on standard output.
+//!
+//! Nothing is installed and nothing outside the target directory is written.
+
+#![forbid(unsafe_code)]
+
+mod checks;
+mod debian;
+mod instructions;
+mod libtest;
+mod process;
+mod program;
+mod report;
+mod runner;
+mod tiers;
+mod workspace;
+
+use std::process::ExitCode;
+
+use tiers::Tier;
+use workspace::Workspace;
+
+const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch";
+
+enum Task {
+    Test(Vec<Tier>),
+    Fetch,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = parse(&arguments).and_then(|task| {
+        let workspace = Workspace::load()?;
+        match task {
+            Task::Test(tiers) => Ok(tiers::run(&workspace, &tiers)),
+            Task::Fetch => debian::fetch_all(&workspace).map(|()| true),
+        }
+    });
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn parse(arguments: &[String]) -> Result<Task, String> {
+    let mut arguments = arguments.iter().map(String::as_str);
+    let task = match arguments.next() {
+        Some("test") => {
+            let mut tiers = Vec::new();
+            while let Some(argument) = arguments.next() {
+                let name = match argument.strip_prefix("--tier") {
+                    Some("") => arguments.next().ok_or("--tier needs a name")?,
+                    Some(rest) if rest.starts_with('=') => &rest[1..],
+                    _ => return Err(format!("unknown argument `{argument}`\n{USAGE}")),
+                };
+                tiers.push(Tier::from_name(name)?);
+            }
+            if tiers.is_empty() {
+                tiers.extend(Tier::ALL);
+            }
+            Task::Test(tiers)
+        }
+        Some("check") => Task::Test(vec![Tier::Check]),
+        Some("fetch") => Task::Fetch,
+        Some(other) => return Err(format!("unknown task `{other}`\n{USAGE}")),
+        None => return Err(USAGE.to_owned()),
+    };
+    match arguments.next() {
+        Some(argument) => Err(format!("unknown argument `{argument}`\n{USAGE}")),
+        None => Ok(task),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiers(line: &str) -> Result<Vec<Tier>, String> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        match parse(&words)? {
+            Task::Test(tiers) => Ok(tiers),
+            Task::Fetch => Ok(Vec::new()),
+        }
+    }
+
+    #[test]
+    fn tiers_are_chosen_by_name_and_all_without_one() {
+        assert_eq!(tiers("test").unwrap(), Tier::ALL);
+        assert_eq!(
+            tiers("test --tier unit --tier=model").unwrap(),
+            [Tier::Unit, Tier::Model]
+        );
+        assert_eq!(tiers("check").unwrap(), [Tier::Check]);
+        assert_eq!(tiers("fetch").unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        for line in [
+            "",
+            "tset",
+            "test unit",
+            "test --tier",
+            "check --tier unit",
+            "fetch x",
+        ] {
+            assert!(tiers(line).is_err(), "{line}");
+        }
+        assert!(
+            tiers("test --tier modle")
+                .unwrap_err()
+                .contains("check, unit, model")
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! Release programs: built by cargo, and proved to be what the sources say now.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use crate::process;
+
+/// Builds the release program (or, with `example`, the example) `name` of `package`. Its path is
+/// the one that cargo states in this run; no source it was made of is newer than it.
+pub fn build(package: &str, name: &str, example: bool) -> Result<PathBuf, String> {
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--release", "--package", package]);
+    cargo.args([if example { "--example" } else { "--bin" }, name]);
+    cargo
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped());
+    let output = cargo
+        .spawn()
+        .and_then(Child::wait_with_output)
+        .map_err(|error| process::not_started(&cargo, &error))?;
+    if !output.status.success() {
+        return Err(format!(
+            "{} failed, see its output above",
+            process::line(&cargo)
+        ));
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let path = messages
+        .lines()
+        .find_map(|message| executable(message, name))
+        .ok_or_else(|| format!("{} names no program `{name}`", process::line(&cargo)))?;
+    assert_fresh(&path)?;
+    Ok(path)
+}
+
+fn executable(message: &str, name: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let path = message["executable"].as_str()?;
+    (message["target"]["name"] == name).then(|| PathBuf::from(path))
+}
+
+/// Holds the program against its `.d` file, in which cargo lists all the sources of this house it
+/// was made of.
+fn assert_fresh(program: &Path) -> Result<(), String> {
+    let failed = |path: &Path, error| format!("{}: {error}", path.display());
+    let modified = |path: &Path| {
+        fs::metadata(path)
+            .and_then(|data| data.modified())
+            .map_err(|error| failed(path, error))
+    };
+    let built = modified(program)?;
+    let list = program.with_extension("d");
+    let sources = fs::read_to_string(&list).map_err(|error| failed(&list, error))?;
+    for source in sources_in(&sources) {
+        if modified(&source)? > built {
+            return Err(format!(
+                "{} is older than {}",
+                program.display(),
+                source.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The paths after the colon of a make rule; a space inside a path is escaped.
+fn sources_in(rule: &str) -> Vec<PathBuf> {
+    let (_, sources) = rule.split_once(": ").unwrap_or_default();
+    let mut paths = vec![String::new()];
+    let mut characters = sources.trim_end().chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => paths
+                .last_mut()
+                .into_iter()
+                .for_each(|path| path.extend(characters.next())),
+            ' ' => paths.push(String::new()),
+            other => paths
+                .last_mut()
+                .into_iter()
+                .for_each(|path| path.push(other)),
+        }
+    }
+    paths
+        .into_iter()
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_read_from_the_make_rule() {
+        let rule = "/t/release/mana: /w/a.rs /w/my\\ house/b.rs\n";
+        assert_eq!(
+            sources_in(rule),
+            [Path::new("/w/a.rs"), Path::new("/w/my house/b.rs")]
+        );
+        assert!(sources_in("").is_empty());
+    }
+
+    #[test]
+    fn the_path_is_the_one_cargo_states_for_that_name() {
+        let message = r#"{"target":{"name":"mana"},"executable":"/t/release/mana"}"#;
+        assert_eq!(
+            executable(message, "mana").unwrap(),
+            Path::new("/t/release/mana")
+        );
+        assert_eq!(executable(message, "other"), None);
+        assert_eq!(
+            executable(r#"{"target":{"name":"mana"},"executable":null}"#, "mana"),
+            None
+        );
+    }
+
+    #[test]
+    fn a_program_older_than_a_source_of_its_own_is_refused() {
+        let folder = std::env::temp_dir().join(format!("xtask-fresh-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (program, source) = (folder.join("mana"), folder.join("main.rs"));
+        fs::write(&program, "").unwrap();
+        fs::write(&source, "").unwrap();
+        fs::write(
+            folder.join("mana.d"),
+            format!("mana: {}\n", source.display()),
+        )
+        .unwrap();
+        let day = std::time::Duration::from_secs(86_400);
+        let set = |path: &Path, time| fs::File::open(path).unwrap().set_modified(time).unwrap();
+        let now = std::time::SystemTime::now();
+        set(&program, now);
+        set(&source, now - day);
+        assert_fresh(&program).unwrap();
+        set(&source, now + day);
+        let stale = assert_fresh(&program).unwrap_err();
+        assert!(stale.contains("is older than"), "{stale}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

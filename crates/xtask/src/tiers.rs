@@ -1,0 +1,154 @@
+//! The tiers, in the order in which they are run.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::report::{Report, Tally};
+use crate::runner::{self, TestProgram};
+use crate::workspace::Workspace;
+use crate::{checks, instructions, process, program};
+
+/// Packages whose tests need the device model and the program: the tier `model`.
+const MODEL: &[&str] = &["mana-pmd", "mana", "conformance"];
+/// Packages with tests to be run under loom as well.
+const LOOM: &[&str] = &["gdma", "pmd-api"];
+
+/// A group of tests with one purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Format, clippy, docs, licences and bans, arrows, unsafe code, forbidden text, aarch64.
+    Check,
+    /// Each crate's own tests, doc tests, loom.
+    Unit,
+    /// The driver, the program and the suites on the device model.
+    Model,
+    /// Instructions a packet, counted by callgrind: printed, not judged.
+    Instructions,
+}
+
+impl Tier {
+    /// Every tier.
+    pub const ALL: [Tier; 4] = [Tier::Check, Tier::Unit, Tier::Model, Tier::Instructions];
+
+    fn name(self) -> &'static str {
+        match self {
+            Tier::Check => "check",
+            Tier::Unit => "unit",
+            Tier::Model => "model",
+            Tier::Instructions => "instructions",
+        }
+    }
+
+    /// The tier of that name.
+    pub fn from_name(name: &str) -> Result<Tier, String> {
+        Tier::ALL
+            .into_iter()
+            .find(|tier| tier.name() == name)
+            .ok_or_else(|| {
+                format!(
+                    "unknown tier `{name}`; there are {}",
+                    Tier::ALL.map(Tier::name).join(", ")
+                )
+            })
+    }
+}
+
+/// Runs the tiers and prints the report. True when nothing failed.
+pub fn run(workspace: &Workspace, tiers: &[Tier]) -> bool {
+    let mut report = Report::default();
+    let mut built = Built::default();
+    for &tier in tiers {
+        let start = Instant::now();
+        let mut tally = Tally::new(tier.name());
+        match tier {
+            Tier::Check => checks::run(workspace, &mut tally),
+            Tier::Unit => unit(workspace, &mut built, &mut tally),
+            Tier::Model => model(workspace, &mut built, &mut tally),
+            Tier::Instructions => {
+                report
+                    .notes
+                    .extend(instructions::run(workspace, &mut tally));
+            }
+        }
+        tally.seconds = start.elapsed().as_secs();
+        report.tiers.push(tally);
+    }
+    println!("\n{report}");
+    report.good()
+}
+
+/// The test programs of the whole house, built once for the tiers that share them.
+#[derive(Default)]
+struct Built(Option<Vec<TestProgram>>);
+
+impl Built {
+    fn programs(&mut self, workspace: &Workspace, tally: &mut Tally) -> &[TestProgram] {
+        self.0.get_or_insert_with(|| {
+            println!("== build: the tests");
+            let (programs, built) =
+                runner::build(workspace, process::cargo().args(["test", "--workspace"]));
+            tally.count("build of the tests", built.into());
+            programs
+        })
+    }
+}
+
+fn unit(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
+    let programs = built.programs(workspace, tally);
+    for program in programs
+        .iter()
+        .filter(|program| !MODEL.contains(&program.package.as_str()))
+    {
+        program.run(workspace, "", &[], tally);
+    }
+    runner::doc_tests(workspace, &[], tally);
+    loom(workspace, tally);
+}
+
+/// The tests with `loom` in their name, in crates compiled for it. They have a target directory of
+/// their own, because the cfg would make cargo build everything anew at every change of tier.
+fn loom(workspace: &Workspace, tally: &mut Tally) {
+    println!("== build: the tests under loom");
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    let mut cargo = process::cargo();
+    cargo
+        .args(["test", "--release", "--lib", "--target-dir"])
+        .arg(workspace.target.join("loom"));
+    cargo.env("RUSTFLAGS", format!("{flags} --cfg mana_loom"));
+    // Searching the interleavings takes longer than the tests take to build; linking need not.
+    cargo
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "false");
+    for package in LOOM {
+        cargo.args(["--package", package]);
+    }
+    let (programs, built) = runner::build(workspace, &mut cargo);
+    if let Err(reason) = built {
+        tally.fail("build of the tests under loom", reason);
+    }
+    for program in programs {
+        if program.run(workspace, "loom", &[], tally) == 0 {
+            tally.fail(
+                format!("{} under loom", program.package),
+                "no test with `loom` in its name",
+            );
+        }
+    }
+}
+
+fn model(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
+    let programs = built.programs(workspace, tally);
+    println!("== build: mana");
+    let mana = program::build("mana", "mana", false);
+    let environment: Vec<(&str, &Path)> = mana
+        .iter()
+        .map(|path| ("MANA_BIN", path.as_path()))
+        .collect();
+    for program in programs
+        .iter()
+        .filter(|program| MODEL.contains(&program.package.as_str()))
+    {
+        program.run(workspace, "", &environment, tally);
+    }
+    tally.count("build of mana", mana.map(drop).into());
+}
