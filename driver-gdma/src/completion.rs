@@ -1,6 +1,6 @@
 //! The completion ring: whose entry is it, found out in one compare.
 
-use crate::cqe::{Cqe, CqeTail, SIZE, TAIL_MASK, WORDS};
+use crate::cqe::{Cqe, CqeTail, OWNER_SHIFT, TAIL_MASK, WORDS};
 use crate::doorbell::{CompletionValue, Doorbell};
 use crate::memory::{RingError, RingMemory, check_id};
 use crate::owner::{initial_cursor, owner, stale_owner};
@@ -40,6 +40,12 @@ impl CqCursor {
     }
 }
 
+/// Index of word `word` (0-7) of the entry at `cursor`. The ring's memory masks it.
+#[inline]
+const fn word_index(cursor: CqCursor, word: u32) -> u32 {
+    cursor.head.wrapping_mul(WORDS as u32) | word
+}
+
 /// The consumer's side of a completion queue that serves one work queue.
 #[derive(Debug)]
 pub struct CompletionRing {
@@ -48,8 +54,6 @@ pub struct CompletionRing {
     id: u32,
     /// Base 2 logarithm of the number of entries.
     log2: u32,
-    /// The last dword of an entry of ours, without owner bits.
-    ours: u32,
     cursor: CqCursor,
     /// Where the last doorbell said the consumer is.
     told: u32,
@@ -94,22 +98,22 @@ impl CompletionRing {
         is_sq: bool,
         doorbell: Doorbell,
     ) -> Self {
+        let memory = memory.shortened(entries * WORDS as u32);
         let log2 = entries.trailing_zeros();
-        let ours = CqeTail::new()
+        let head = initial_cursor(entries);
+        let expected = CqeTail::new()
             .with_wq_num(wq_id)
             .with_is_sq(is_sq)
-            .into_bits();
-        let head = initial_cursor(entries);
+            .with_owner(owner(head, log2));
         let cursor = CqCursor {
             head,
-            expected: ours | (owner(head, log2) as u32) << 29,
+            expected: expected.into_bits(),
         };
         Self {
             memory,
             doorbell,
             id,
             log2,
-            ours,
             cursor,
             told: head,
         }
@@ -119,7 +123,7 @@ impl CompletionRing {
     #[inline]
     #[must_use]
     pub const fn entries(&self) -> u32 {
-        1 << self.log2
+        self.memory.words() / WORDS as u32
     }
 
     /// The consumer's position, for the locals of a loop; [`CompletionRing::set_cursor`] puts it
@@ -146,14 +150,13 @@ impl CompletionRing {
     #[inline]
     #[must_use]
     pub fn is_ready(&self, cursor: CqCursor) -> bool {
-        let tail = self.memory.load_acquire(self.index(cursor) + TAIL_WORD) >> 32;
-        tail as u32 & TAIL_MASK == cursor.expected
+        self.tail(cursor) & TAIL_MASK == cursor.expected
     }
 
     /// What stands at `cursor`, in full.
     #[must_use]
     pub fn look(&self, cursor: CqCursor) -> Polled {
-        let tail = (self.memory.load_acquire(self.index(cursor) + TAIL_WORD) >> 32) as u32;
+        let tail = self.tail(cursor);
         let found = CqeTail::from_bits(tail).owner();
         if tail & TAIL_MASK == cursor.expected {
             Polled::Ready
@@ -170,7 +173,7 @@ impl CompletionRing {
     #[inline]
     #[must_use]
     pub fn load(&self, cursor: CqCursor, index: u32) -> u64 {
-        self.memory.load(self.index(cursor) + (index & TAIL_WORD))
+        self.memory.load(word_index(cursor, index & TAIL_WORD))
     }
 
     /// A copy of the entry at `cursor`.
@@ -186,8 +189,11 @@ impl CompletionRing {
     #[must_use]
     pub const fn next(&self, cursor: CqCursor) -> CqCursor {
         let head = cursor.head.wrapping_add(1);
-        let expected = if head & (self.entries() - 1) == 0 {
-            self.ours | (owner(head, self.log2) as u32) << 29
+        let first = word_index(CqCursor { head, ..cursor }, 0);
+        let expected = if self.memory.is_start(first) {
+            // The owner bits are the topmost: counting up leaves queue and kind alone, and the
+            // eighth lap is followed by owner 0.
+            cursor.expected.wrapping_add(1 << OWNER_SHIFT)
         } else {
             cursor.expected
         };
@@ -203,24 +209,22 @@ impl CompletionRing {
         self.told = self.cursor.head;
         // §2.7: "CQ/EQ tail = head % (count << 3) entries".
         let tail = self.cursor.head & ((8 << self.log2) - 1);
-        let value = CompletionValue::new()
-            .with_id(self.id)
-            .with_tail(tail)
-            .with_arm(arm);
+        let value = CompletionValue::at(self.id, tail).with_arm(arm);
         self.doorbell.ring(value.into_bits());
     }
 
-    /// Index of the first word of the entry at `cursor`, below the ring's words. A CQ may have fewer
-    /// entries than its memory, so the mask is that of the entries.
+    /// The last dword of the entry at `cursor`, before everything read later.
     #[inline]
-    const fn index(&self, cursor: CqCursor) -> u32 {
-        (cursor.head & (self.entries() - 1)) * (SIZE as u32 / 8)
+    fn tail(&self, cursor: CqCursor) -> u32 {
+        (self.memory.load_acquire(word_index(cursor, TAIL_WORD)) >> 32) as u32
     }
 
     /// Starts elsewhere: for proofs across 2^32.
     #[cfg(test)]
     pub(crate) fn start_at(&mut self, head: u32) {
-        let expected = self.ours | u32::from(owner(head, self.log2)) << 29;
+        let expected = CqeTail::from_bits(self.cursor.expected)
+            .with_owner(owner(head, self.log2))
+            .into_bits();
         self.cursor = CqCursor { head, expected };
         self.told = head;
     }

@@ -11,6 +11,8 @@ pub const WORDS: usize = SIZE / 8;
 /// Bits of the last dword that are compared to find an entry of ours: queue, kind and owner,
 /// without the reserved bits 25-28.
 pub const TAIL_MASK: u32 = 0xE1FF_FFFF;
+/// Lowest of the owner bits in the last dword.
+pub(crate) const OWNER_SHIFT: u32 = 29;
 /// `client_type` of completions of the Ethernet device.
 pub const CLIENT_MANA: u8 = 1;
 
@@ -240,6 +242,7 @@ mod tests {
             .with_is_sq(true)
             .with_owner(5);
         assert_eq!(tail.into_bits(), 0xA112_3456);
+        assert_eq!(CqeTail::new().with_owner(1).into_bits(), 1 << OWNER_SHIFT);
         assert_eq!(TAIL_MASK, !CqeTail::new().with_reserved(0xF).into_bits());
     }
 

@@ -18,6 +18,15 @@ pub struct SendValue {
     pub tail: u32,
 }
 
+impl SendValue {
+    /// The send queue `id` has work before byte `tail`. Of the id 24 bits are taken.
+    #[inline]
+    #[must_use]
+    pub const fn at(id: u32, tail: u32) -> Self {
+        Self::new().with_id(id & 0xFF_FFFF).with_tail(tail)
+    }
+}
+
 /// Value for a receive queue.
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
@@ -29,6 +38,16 @@ pub struct ReceiveValue {
     pub wqe_cnt: u8,
     /// Producer cursor in bytes, free-running, not masked by the ring's size.
     pub tail: u32,
+}
+
+impl ReceiveValue {
+    /// The receive queue `id` has buffers before byte `tail`. Of the id 24 bits are taken, and
+    /// `wqe_cnt` is zero.
+    #[inline]
+    #[must_use]
+    pub const fn at(id: u32, tail: u32) -> Self {
+        Self::new().with_id(id & 0xFF_FFFF).with_tail(tail)
+    }
 }
 
 /// Value for a completion queue.
@@ -45,6 +64,18 @@ pub struct CompletionValue {
     pub tail: u32,
     /// Ask for an event when the next entry arrives.
     pub arm: bool,
+}
+
+impl CompletionValue {
+    /// The consumer of the completion queue `id` is at entry `tail`, and does not ask for an event.
+    /// Of the id 24 bits are taken, of the position 31.
+    #[inline]
+    #[must_use]
+    pub const fn at(id: u32, tail: u32) -> Self {
+        Self::new()
+            .with_id(id & 0xFF_FFFF)
+            .with_tail(tail & 0x7FFF_FFFF)
+    }
 }
 
 /// Value for an event queue.

@@ -100,18 +100,39 @@ impl RingMemory {
         self.mask + 1
     }
 
+    /// The same memory as a smaller ring: its first `words`, a power of two from 4.
+    pub(crate) const fn shortened(mut self, words: u32) -> Self {
+        debug_assert!(words.is_power_of_two() && words >= 4 && words <= self.words());
+        self.mask = words - 1;
+        self
+    }
+
+    /// `index` modulo the size. That is `index & mask`; said in two parts, of which the lower one is
+    /// never masked away (a size is a multiple of 4 words), so that the compiler sees the words of a
+    /// unit as neighbours and masks once for all of them.
+    #[inline]
+    const fn masked(&self, index: u32) -> usize {
+        (index & self.mask & !3 | index & 3) as usize
+    }
+
+    /// Whether `index` is 0 modulo the size.
+    #[inline]
+    pub(crate) const fn is_start(&self, index: u32) -> bool {
+        index & self.mask == 0
+    }
+
     #[cfg(not(mana_loom))]
     #[inline]
     fn word(&self, index: u32) -> &AtomicU64 {
         // SAFETY: the masked index is below the number of words, which `new`'s contract makes valid
         // and aligned for as long as `self` exists. An `&AtomicU64` may alias what a device or
         // another thread changes; `new` requires that they do so atomically.
-        unsafe { self.base.add((index & self.mask) as usize).as_ref() }
+        unsafe { self.base.add(self.masked(index)).as_ref() }
     }
 
     #[cfg(mana_loom)]
     fn word(&self, index: u32) -> &AtomicU64 {
-        &self.base[(index & self.mask) as usize]
+        &self.base[self.masked(index)]
     }
 
     /// Word `index` modulo the size.

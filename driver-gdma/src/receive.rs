@@ -89,12 +89,8 @@ impl ReceiveRing {
     pub fn commit(&mut self, head: u32) {
         self.head = head;
         let tail = head.wrapping_mul(UNIT as u32);
-        self.doorbell.ring(
-            ReceiveValue::new()
-                .with_id(self.id)
-                .with_tail(tail)
-                .into_bits(),
-        );
+        self.doorbell
+            .ring(ReceiveValue::at(self.id, tail).into_bits());
     }
 }
 

@@ -135,6 +135,21 @@ impl SendRing {
         size
     }
 
+    /// Size in units and bytes of data of the WQE at cursor `at`, as its header and elements in the
+    /// ring say. For errors: the ring is memory that a device reaches, so this is no more than a
+    /// claim; the size is at least 1.
+    #[must_use]
+    pub fn read_back(&self, at: u32) -> (u32, u64) {
+        let index = at.wrapping_mul(UNIT_WORDS);
+        let header = WqeHeader::from_bits(self.memory.load(index));
+        let oob_bytes = 4 * usize::from(header.inline_oob_size_div4());
+        let sges = usize::from(header.num_sge());
+        let first = index.wrapping_add(1 + oob_bytes as u32 / 8);
+        let sizes =
+            (0..sges as u32).map(|sge| self.memory.load(first.wrapping_add(2 * sge + 1)) >> 32);
+        (units(oob_bytes, sges), sizes.sum())
+    }
+
     /// Asks for the completion of the WQE at cursor `at`, which was written suppressed.
     #[inline]
     pub fn clear_suppress(&self, at: u32) {
@@ -149,12 +164,7 @@ impl SendRing {
     pub fn commit(&mut self, head: u32) {
         self.head = head;
         let tail = head.wrapping_mul(UNIT as u32);
-        self.doorbell.ring(
-            SendValue::new()
-                .with_id(self.id)
-                .with_tail(tail)
-                .into_bits(),
-        );
+        self.doorbell.ring(SendValue::at(self.id, tail).into_bits());
     }
 
     /// Takes back the units before cursor `tail`: their WQEs are complete.
@@ -321,6 +331,8 @@ mod tests {
                 let expected: Vec<_> = sges.iter().map(|sge| (sge.address, sge.key, sge.size)).collect();
                 prop_assert_eq!(read, expected);
                 prop_assert_eq!(read_size, size);
+                let bytes = sges.iter().map(|sge| u64::from(sge.size)).sum();
+                prop_assert_eq!(ring.read_back(at), (size, bytes));
             }
         }
     }
