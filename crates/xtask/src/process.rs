@@ -1,5 +1,6 @@
 //! Starting programs.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The cargo that started this program.
@@ -39,9 +40,11 @@ pub fn not_started(command: &Command, error: &std::io::Error) -> String {
     format!("{} cannot be started: {error}", line(command))
 }
 
-/// The command line as one would type it.
+/// The command line as one would type it, without the folder of the program.
 pub fn line(command: &Command) -> String {
-    std::iter::once(command.get_program())
+    let program = Path::new(command.get_program()).file_name();
+    program
+        .into_iter()
         .chain(command.get_args())
         .map(|word| word.to_string_lossy())
         .collect::<Vec<_>>()

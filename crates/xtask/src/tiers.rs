@@ -87,7 +87,9 @@ impl Built {
             println!("== build: the tests");
             let (programs, built) =
                 runner::build(workspace, process::cargo().args(["test", "--workspace"]));
-            tally.count("build of the tests", built.into());
+            if let Err(reason) = built {
+                tally.fail("build of the tests", reason);
+            }
             programs
         })
     }
@@ -150,5 +152,7 @@ fn model(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
     {
         program.run(workspace, "", &environment, tally);
     }
-    tally.count("build of mana", mana.map(drop).into());
+    if let Err(reason) = mana {
+        tally.fail("build of mana", reason);
+    }
 }
