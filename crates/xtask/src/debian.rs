@@ -77,28 +77,20 @@ impl Apt {
         for part in ["lists/partial", "cache/archives/partial", "download"] {
             create(&folder.join(part))?;
         }
+        let configuration = folder.join("apt.conf");
+        fs::write(&configuration, configuration_in(&folder))
+            .map_err(|error| failed(&configuration, &error))?;
         Ok(Apt { folder })
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new("apt-get");
-        let folder = self.folder.display();
-        for option in [
-            format!("Dir::State={folder}"),
-            format!("Dir::State::lists={folder}/lists"),
-            format!("Dir::Cache={folder}/cache"),
-            // The machine's own would be opened for writing, or hold a broken installation.
-            "Dir::State::status=/dev/null".to_owned(),
-            // As root, apt would become a user who may not write below this folder.
-            "APT::Sandbox::User=".to_owned(),
-            "APT::Get::List-Cleanup=0".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            "Acquire::Retries=2".to_owned(),
-            "Acquire::http::Timeout=30".to_owned(),
-        ] {
-            command.args(["-o", &option]);
-        }
-        command.arg("-qq").current_dir(self.folder.join("download"));
+        // Read after the machine's configuration: what it says wins.
+        command
+            .arg("-c")
+            .arg(self.folder.join("apt.conf"))
+            .arg("-qq");
+        command.current_dir(self.folder.join("download"));
         command
     }
 
@@ -122,6 +114,28 @@ impl Apt {
         }
         Ok(archives)
     }
+}
+
+/// What differs from the machine's configuration.
+fn configuration_in(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        r#"Dir::State "{folder}";
+Dir::State::lists "{folder}/lists";
+Dir::Cache "{folder}/cache";
+// What is installed does not matter, and is not locked.
+Dir::State::status "/dev/null";
+// As root, apt would become a user who may not write here.
+APT::Sandbox::User "";
+Acquire::Languages "none";
+Acquire::Retries "2";
+Acquire::http::Timeout "30";
+// The hooks of container images tidy the machine's own folders.
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+"#
+    )
 }
 
 fn create(folder: &Path) -> Result<(), String> {
