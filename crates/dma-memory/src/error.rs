@@ -16,7 +16,7 @@ pub enum MemoryError {
     },
     /// The pool of hugetlb pages does not hold enough free ones.
     #[error(
-        "no free hugepages: {needed} of {page_kib} KiB needed, {free} of {total} free{}; \
+        "no free hugepages ({free} of {total} free{}, {needed} of {page_kib} KiB needed); \
          reserve: echo {} | sudo tee {file}",
         on_node(.node), .total + .needed.saturating_sub(*.free)
     )]

@@ -187,7 +187,10 @@ mod tests {
             (&format!("{POOL}/resv_hugepages"), "2\n"),
         ]);
         let text = refused(&machine, 4 * HUGE_2M, HUGE_2M, None);
-        assert!(text.contains("4 of 2048 KiB needed, 3 of 8 free"), "{text}");
+        assert!(
+            text.contains("(3 of 8 free, 4 of 2048 KiB needed)"),
+            "{text}"
+        );
         assert!(
             text.contains("echo 9 | sudo tee"),
             "one page more than now: {text}"
