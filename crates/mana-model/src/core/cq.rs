@@ -1,0 +1,93 @@
+//! The device's side of a completion queue (reference/mana-hardware.md §2.6, §2.8).
+
+use gdma::cqe::{CqeTail, SIZE};
+use gdma::doorbell::CompletionValue;
+use gdma::owner::{initial_cursor, owner};
+
+use super::space::DmaSpace;
+use crate::findings::{FindingKind, Findings};
+
+/// A completion queue that serves one work queue.
+#[derive(Debug)]
+pub(crate) struct CompletionQueue {
+    pub(crate) id: u32,
+    ring: DmaSpace,
+    log2: u32,
+    /// Free-running, in entries; starts at the size.
+    producer: u32,
+    /// Where the last doorbell said the consumer is.
+    consumer: u32,
+    armed: bool,
+    /// Queue and kind for the last dword.
+    ours: CqeTail,
+    overdue: bool,
+}
+
+impl CompletionQueue {
+    /// A CQ is born armed (§2.8). `None` unless the ring is a power of two of at least a page.
+    pub(crate) fn new(id: u32, wq: u32, is_sq: bool, ring: DmaSpace) -> Result<Self, DmaSpace> {
+        let entries = ring.len() / SIZE as u64;
+        if !ring.len().is_power_of_two() || entries < 64 || entries > 1 << 24 {
+            return Err(ring);
+        }
+        let first = initial_cursor(entries as u32);
+        Ok(Self {
+            id,
+            ring,
+            log2: entries.trailing_zeros(),
+            producer: first,
+            consumer: first,
+            armed: true,
+            ours: CqeTail::new().with_wq_num(wq).with_is_sq(is_sq),
+            overdue: false,
+        })
+    }
+
+    /// Number of entries.
+    pub(crate) fn entries(&self) -> u32 {
+        1 << self.log2
+    }
+
+    /// Writes an entry; `words[7]`'s upper half is filled in here. True if an event is due.
+    pub(crate) fn post(&mut self, mut words: [u64; 8], findings: &mut Findings) -> bool {
+        let tail = self.ours.with_owner(owner(self.producer, self.log2));
+        words[7] = words[7] & 0xFFFF_FFFF | u64::from(tail.into_bits()) << 32;
+        let offset = u64::from(self.producer & (self.entries() - 1)) * SIZE as u64;
+        if self.ring.store_entry(offset, &words).is_none() {
+            let kind = FindingKind::RingMemory;
+            findings.add(kind, Some(self.id), format_args!("CQE at byte {offset:#x}"));
+        }
+        self.producer = self.producer.wrapping_add(1);
+        let behind = self.producer.wrapping_sub(self.consumer);
+        if behind > 8 << self.log2 && !self.overdue {
+            self.overdue = true;
+            let kind = FindingKind::CqDoorbellOverdue;
+            findings.add(kind, Some(self.id), format_args!("{behind} entries since the last one"));
+        }
+        std::mem::take(&mut self.armed)
+    }
+
+    /// Takes a doorbell. True if an event is due at once.
+    pub(crate) fn doorbell(&mut self, value: CompletionValue, findings: &mut Findings) -> bool {
+        let cycle = (8 << self.log2) - 1;
+        let step = value.tail().wrapping_sub(self.consumer) & cycle;
+        let behind = self.producer.wrapping_sub(self.consumer);
+        if value.reserved() != 0 {
+            let kind = FindingKind::DoorbellReserved;
+            findings.add(kind, Some(self.id), format_args!("CQ doorbell {:#018x}", value.into_bits()));
+        }
+        if value.tail() > cycle || step > behind {
+            findings.add(
+                FindingKind::CqAhead,
+                Some(self.id),
+                format_args!("tail {} when {behind} entries wait after {}", value.tail(), self.consumer & cycle),
+            );
+            return false;
+        }
+        self.consumer = self.consumer.wrapping_add(step);
+        self.overdue = false;
+        let waiting = self.producer != self.consumer;
+        self.armed = value.arm() && !waiting;
+        value.arm() && waiting
+    }
+}

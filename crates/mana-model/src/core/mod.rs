@@ -1,0 +1,449 @@
+//! The device: objects, doorbells, and the data path between rings and links.
+//!
+//! Operations are typed and know nothing of who asks: the uverbs front calls them today. Memory is
+//! reached through [`space::DmaSpace`] only.
+
+mod cq;
+mod faults;
+mod mr;
+mod packet;
+mod queue;
+mod rx;
+mod space;
+mod tx;
+
+use std::collections::BTreeMap;
+
+use gdma::doorbell::{CompletionValue, ReceiveValue, SendValue};
+use uverbs_abi::DoorbellKind;
+
+use self::cq::CompletionQueue;
+use self::faults::PortFaults;
+use self::mr::MrTable;
+use self::queue::WorkQueue;
+use self::rx::{Pending, ReceiveQueue, Receiver};
+use self::space::{DmaSpace, ProcessMemory};
+use self::tx::Sender;
+use crate::config::{DeviceConfig, DoorbellMode};
+use crate::faults::Fault;
+use crate::findings::{Finding, FindingKind, Findings};
+use crate::links::Links;
+use crate::toeplitz::{KEY, Toeplitz};
+
+/// A protection domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PdId(u32);
+
+/// A memory region; its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MrId(u32);
+
+/// Memory for a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RegionId(u32);
+
+/// The numbers of a hardware queue and its CQ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QueueIds {
+    pub(crate) wq_id: u32,
+    pub(crate) cq_id: u32,
+}
+
+/// Where received packets go.
+pub(crate) struct Steering {
+    /// Receive queue ids by the low bits of the hash.
+    pub(crate) table: [u32; 64],
+    /// Whether packets are hashed at all.
+    pub(crate) rss: bool,
+    /// The queue of packets without a hash.
+    pub(crate) default: u32,
+    /// Toeplitz key.
+    pub(crate) key: [u8; KEY],
+    /// Whether several packets may share a completion.
+    pub(crate) coalescing: bool,
+}
+
+/// What a port counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PortCounters {
+    /// Frames handed to the link.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Sends that ended in an error.
+    pub tx_errors: u64,
+    /// Frames put into buffers.
+    pub rx_frames: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Frames lost because no buffer was posted (the hardware's `rx_discards_nowqe`).
+    pub rx_no_buffer: u64,
+    /// Frames lost because a buffer was too small.
+    pub rx_truncated: u64,
+    /// Frames that came while reception was off.
+    pub rx_disabled: u64,
+}
+
+/// A vPort.
+pub(crate) struct VPort {
+    index: usize,
+    vport_offset: u32,
+    adapter_mtu: u32,
+    coalescing: usize,
+    /// PD and context of its queues.
+    owner: Option<(PdId, u32)>,
+    steering: Option<Resolved>,
+    /// A frame that waits for a buffer.
+    held: bool,
+    held_frame: Vec<u8>,
+    counters: PortCounters,
+    faults: PortFaults,
+}
+
+/// [`Steering`] with slots of queues instead of ids.
+struct Resolved {
+    table: [usize; 64],
+    rss: bool,
+    default: usize,
+    toeplitz: Toeplitz,
+    coalescing: bool,
+}
+
+impl VPort {
+    fn packets_per_cqe(&self) -> usize {
+        match &self.steering {
+            Some(steering) if steering.coalescing => self.coalescing,
+            _ => 1,
+        }
+    }
+}
+
+/// One PCI function.
+pub(crate) struct Device {
+    ports: Vec<VPort>,
+    pds: Vec<PdId>,
+    mrs: MrTable,
+    regions: BTreeMap<RegionId, DmaSpace>,
+    send_queues: Vec<WorkQueue>,
+    receive_queues: Vec<Option<ReceiveQueue>>,
+    next: NextIds,
+    findings: Findings,
+    events: Vec<u32>,
+    scratch: Vec<u8>,
+}
+
+struct NextIds {
+    pd: u32,
+    region: u32,
+    queue: u32,
+    cq: u32,
+}
+
+impl NextIds {
+    /// Queue ids have 24 bits; ids of queues that are gone are used again only after all others.
+    fn queue_and_cq(&mut self) -> QueueIds {
+        let ids = QueueIds { wq_id: self.queue, cq_id: self.cq };
+        self.queue = (self.queue + 1) & 0xFF_FFFF;
+        self.cq = (self.cq + 1) & 0xFF_FFFF;
+        ids
+    }
+}
+
+impl Device {
+    pub(crate) fn new(_index: usize, config: &DeviceConfig, _mode: DoorbellMode) -> Self {
+        let port = |(index, port): (usize, &crate::PortConfig)| VPort {
+            index,
+            vport_offset: config.vport_offset + index as u32,
+            adapter_mtu: port.adapter_mtu,
+            coalescing: usize::from(config.coalescing).clamp(1, rx::COALESCED),
+            owner: None,
+            steering: None,
+            held: false,
+            held_frame: Vec::new(),
+            counters: PortCounters::default(),
+            faults: PortFaults::default(),
+        };
+        Self {
+            ports: config.ports.iter().enumerate().map(port).collect(),
+            pds: Vec::new(),
+            mrs: MrTable::default(),
+            regions: BTreeMap::new(),
+            send_queues: Vec::new(),
+            receive_queues: Vec::new(),
+            next: NextIds { pd: 1, region: 1, queue: config.first_queue_id, cq: config.first_cq_id },
+            findings: Findings::new(&config.name),
+            events: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(crate) fn create_pd(&mut self) -> PdId {
+        let pd = PdId(self.next.pd);
+        self.next.pd += 1;
+        self.pds.push(pd);
+        pd
+    }
+
+    pub(crate) fn destroy_pd(&mut self, pd: PdId) {
+        self.pds.retain(|other| *other != pd);
+    }
+
+    /// Registers the memory at `address`; returns the region and its key.
+    ///
+    /// # Safety
+    ///
+    /// That of [`ProcessMemory::new`], until [`Device::destroy_mr`].
+    pub(crate) unsafe fn create_mr(
+        &mut self,
+        pd: PdId,
+        address: u64,
+        length: u64,
+        access: u32,
+    ) -> (MrId, u32) {
+        // SAFETY: the caller's promise, passed on.
+        let memory = unsafe { ProcessMemory::new(address, length) };
+        let key = self.mrs.add(pd, address, access, DmaSpace::Process(memory));
+        (MrId(key), key)
+    }
+
+    pub(crate) fn destroy_mr(&mut self, mr: MrId) {
+        self.mrs.remove(mr.0);
+    }
+
+    /// Takes the memory at `address` for a ring.
+    ///
+    /// # Safety
+    ///
+    /// That of [`ProcessMemory::new`], until the region or the queue made of it is destroyed.
+    pub(crate) unsafe fn create_dma_region(&mut self, address: u64, length: u64) -> RegionId {
+        // SAFETY: the caller's promise, passed on.
+        let memory = unsafe { ProcessMemory::new(address, length) };
+        self.add_region(DmaSpace::Process(memory))
+    }
+
+    fn add_region(&mut self, space: DmaSpace) -> RegionId {
+        let region = RegionId(self.next.region);
+        self.next.region += 1;
+        self.regions.insert(region, space);
+        region
+    }
+
+    pub(crate) fn destroy_dma_region(&mut self, region: RegionId) {
+        self.regions.remove(&region);
+    }
+
+    /// Gives the vPort's queues a domain and a doorbell page; returns the offset for OOBs.
+    pub(crate) fn configure_vport_tx(&mut self, port: usize, pd: PdId, context: u32) -> u32 {
+        self.ports[port].owner = Some((pd, context));
+        self.ports[port].vport_offset
+    }
+
+    pub(crate) fn release_vport_tx(&mut self, port: usize) {
+        self.ports[port].owner = None;
+    }
+
+    /// Turns reception on, or off. A frame that waits for a buffer is lost.
+    pub(crate) fn configure_vport_rx(&mut self, port: usize, steering: Option<Steering>) {
+        let slot = |id: u32| {
+            let matches = |queue: &Option<ReceiveQueue>| queue.as_ref().is_some_and(|q| q.work.id == id);
+            self.receive_queues.iter().position(matches).unwrap_or(usize::MAX)
+        };
+        let resolved = steering.map(|steering| Resolved {
+            table: steering.table.map(slot),
+            rss: steering.rss,
+            default: slot(steering.default),
+            toeplitz: Toeplitz::new(&steering.key),
+            coalescing: steering.coalescing,
+        });
+        let port = &mut self.ports[port];
+        if resolved.is_none() {
+            port.held = false;
+        }
+        port.steering = resolved;
+    }
+
+    /// Makes a send queue of two regions, which it then owns. `None` if their sizes are none for
+    /// rings; they are left alone then.
+    pub(crate) fn create_send_queue(
+        &mut self,
+        port: usize,
+        context: u32,
+        pd: PdId,
+        ring: RegionId,
+        cq_ring: RegionId,
+    ) -> Option<QueueIds> {
+        let (ids, queue) = self.create_queue(port, context, pd, ring, cq_ring, true)?;
+        self.send_queues.push(queue);
+        Some(ids)
+    }
+
+    /// Makes a receive queue; see [`Device::create_send_queue`].
+    pub(crate) fn create_receive_queue(
+        &mut self,
+        port: usize,
+        context: u32,
+        pd: PdId,
+        ring: RegionId,
+        cq_ring: RegionId,
+    ) -> Option<QueueIds> {
+        let (ids, work) = self.create_queue(port, context, pd, ring, cq_ring, false)?;
+        let queue = Some(ReceiveQueue { work, pending: Pending::default() });
+        match self.receive_queues.iter().position(Option::is_none) {
+            Some(slot) => self.receive_queues[slot] = queue,
+            None => self.receive_queues.push(queue),
+        }
+        Some(ids)
+    }
+
+    fn create_queue(
+        &mut self,
+        port: usize,
+        context: u32,
+        pd: PdId,
+        ring: RegionId,
+        cq_ring: RegionId,
+        is_sq: bool,
+    ) -> Option<(QueueIds, WorkQueue)> {
+        if ring == cq_ring || !self.regions.get(&ring).is_some_and(WorkQueue::fits) {
+            return None;
+        }
+        let cq_space = self.regions.remove(&cq_ring)?;
+        let ids = self.next.queue_and_cq();
+        let cq = match CompletionQueue::new(ids.cq_id, ids.wq_id, is_sq, cq_space) {
+            Ok(cq) => cq,
+            Err(space) => {
+                self.regions.insert(cq_ring, space);
+                return None;
+            }
+        };
+        let ring = self.regions.remove(&ring)?;
+        Some((ids, WorkQueue::new(ids.wq_id, port, context, pd, ring, cq)))
+    }
+
+    pub(crate) fn destroy_send_queue(&mut self, id: u32) {
+        self.send_queues.retain(|queue| queue.id != id);
+    }
+
+    pub(crate) fn destroy_receive_queue(&mut self, id: u32) {
+        for slot in &mut self.receive_queues {
+            if slot.as_ref().is_some_and(|queue| queue.work.id == id) {
+                *slot = None;
+            }
+        }
+    }
+
+    /// Takes a doorbell that rang in the cell of `queue` on the page of `context`.
+    pub(crate) fn doorbell(&mut self, context: u32, kind: DoorbellKind, queue: u32, value: u64) {
+        let findings = &mut self.findings;
+        let receive_queues = self.receive_queues.iter_mut().flatten().map(|queue| &mut queue.work);
+        let found = match kind {
+            DoorbellKind::Send => {
+                let value = SendValue::from_bits(value);
+                let queue = self.send_queues.iter_mut().find(|other| other.id == value.id());
+                queue.filter(|queue| queue.context == context).map(|queue| {
+                    if value.reserved() != 0 {
+                        reserved(findings, queue.id, value.into_bits());
+                    }
+                    queue.doorbell(value.tail(), findings);
+                    value.id()
+                })
+            }
+            DoorbellKind::Receive => {
+                let value = ReceiveValue::from_bits(value);
+                let mut queues = receive_queues;
+                let queue = queues.find(|other| other.id == value.id());
+                queue.filter(|queue| queue.context == context).map(|queue| {
+                    if value.wqe_cnt() != 0 {
+                        reserved(findings, queue.id, value.into_bits());
+                    }
+                    queue.doorbell(value.tail(), findings);
+                    value.id()
+                })
+            }
+            DoorbellKind::Completion => {
+                let value = CompletionValue::from_bits(value);
+                let mut queues = self.send_queues.iter_mut().chain(receive_queues);
+                let queue = queues.find(|other| other.cq.id == value.id());
+                queue.filter(|queue| queue.context == context).map(|queue| {
+                    if queue.cq.doorbell(value, findings) {
+                        self.events.push(queue.cq.id);
+                    }
+                    value.id()
+                })
+            }
+        };
+        if found != Some(queue) {
+            self.findings.add(
+                FindingKind::DoorbellQueue,
+                Some(queue),
+                format_args!("{kind:?} doorbell {value:#018x}"),
+            );
+        }
+    }
+
+    /// The CQs that fired since the last call.
+    pub(crate) fn take_cq_events(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Sends and receives once around; returns the number of packets that moved.
+    pub(crate) fn step(&mut self, links: &mut Links, first_port: usize) -> usize {
+        let mut moved = 0;
+        for queue in &mut self.send_queues {
+            if queue.pending() == 0 || queue.disabled {
+                continue;
+            }
+            let port = queue.port;
+            let mut sender = Sender {
+                port: &mut self.ports[port],
+                link: first_port + port,
+                mrs: &mut self.mrs,
+                findings: &mut self.findings,
+                events: &mut self.events,
+                scratch: &mut self.scratch,
+            };
+            moved += sender.run(queue, links);
+        }
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            let mut receiver = Receiver {
+                port,
+                link: first_port + index,
+                queues: &mut self.receive_queues,
+                mrs: &mut self.mrs,
+                findings: &mut self.findings,
+                events: &mut self.events,
+                scratch: &mut self.scratch,
+            };
+            moved += receiver.run(links);
+        }
+        moved
+    }
+
+    /// Orders a failure of the data path; `port` is the device's own index.
+    pub(crate) fn inject(&mut self, port: usize, fault: &Fault) {
+        self.ports[port].faults.order(fault);
+    }
+
+    pub(crate) fn findings(&self) -> &[Finding] {
+        self.findings.list()
+    }
+
+    pub(crate) fn take_findings(&mut self) -> Vec<Finding> {
+        self.findings.take()
+    }
+
+    pub(crate) fn counters(&self, port: usize) -> PortCounters {
+        self.ports[port].counters
+    }
+
+    /// Whether nothing is on its way inside the device.
+    pub(crate) fn idle(&self) -> bool {
+        self.ports.iter().all(|port| !port.held)
+            && self.send_queues.iter().all(|queue| queue.pending() == 0 || queue.disabled)
+    }
+}
+
+fn reserved(findings: &mut Findings, queue: u32, value: u64) {
+    let kind = FindingKind::DoorbellReserved;
+    findings.add(kind, Some(queue), format_args!("doorbell {value:#018x}"));
+}

@@ -1,0 +1,245 @@
+//! Sending: from a WQE to a frame on the link (reference/mana-hardware.md §3.1-§3.4).
+
+use gdma::cqe::{CLIENT_MANA, CqeHead, tx};
+use gdma::oob::{LONG, LongOobTail, MAX_SHORT_VPORT_OFFSET, ShortOob};
+use gdma::wqe::MAX_TX_SGES;
+
+use super::packet::{IpPacket, TCP, UDP, header_len};
+use super::queue::{Wqe, WorkQueue};
+use super::{MrTable, VPort};
+use crate::checksum::{checksum, fold, sum};
+use crate::findings::{FindingKind, Findings};
+use crate::links::Links;
+
+/// Packets that a queue sends before the next queue's turn.
+const TURN: usize = 64;
+/// The two MAC addresses.
+const ADDRESSES: usize = 12;
+/// The shortest frame that has an Ethernet header.
+const HEADER: usize = 14;
+
+/// What the data path of one direction works with.
+pub(super) struct Sender<'a> {
+    pub(super) port: &'a mut VPort,
+    /// Index of the port among all links.
+    pub(super) link: usize,
+    pub(super) mrs: &'a mut MrTable,
+    pub(super) findings: &'a mut Findings,
+    pub(super) events: &'a mut Vec<u32>,
+    pub(super) scratch: &'a mut Vec<u8>,
+}
+
+impl Sender<'_> {
+    /// Sends what a queue has handed over, as far as its turn and the link go; returns the number of
+    /// WQEs.
+    pub(super) fn run(&mut self, queue: &mut WorkQueue, links: &mut Links) -> usize {
+        let mut done = 0;
+        while done < TURN && !queue.disabled && links.can_send(self.link) {
+            let wqe = match queue.peek(MAX_TX_SGES, self.findings) {
+                Ok(None) => break,
+                Ok(Some(wqe)) => wqe,
+                Err(()) => {
+                    // Hardware stops a queue that it can't follow (§3.3 "Violations").
+                    self.stop(queue);
+                    return done + 1;
+                }
+            };
+            done += 1;
+            match self.send(queue, &wqe) {
+                Ok(()) => {
+                    links.send(self.link, self.scratch);
+                    self.port.counters.tx_frames += 1;
+                    self.port.counters.tx_bytes += self.scratch.len() as u64;
+                    let suppressed = ShortOob::from_bits(wqe.oob[0]).suppress_txcqe_gen();
+                    if !suppressed {
+                        self.complete(queue, &wqe, tx::OKAY);
+                    }
+                }
+                Err(cqe_type) => {
+                    self.port.counters.tx_errors += 1;
+                    // Errors ignore suppression (§3.4).
+                    self.complete(queue, &wqe, cqe_type);
+                    queue.disabled = cqe_type == tx::GDMA_ERR;
+                }
+            }
+            queue.consume(&wqe);
+        }
+        done
+    }
+
+    /// The queue can't go on, and the place of the trouble is not known.
+    fn stop(&mut self, queue: &mut WorkQueue) {
+        queue.disabled = true;
+        self.port.counters.tx_errors += 1;
+        let head = CqeHead::new().with_cqe_type(tx::GDMA_ERR).with_client_type(CLIENT_MANA);
+        let words = [u64::from(head.into_bits()), 0, 0, 0, 0, 0, 0, 0];
+        self.post(queue, words);
+    }
+
+    fn complete(&mut self, queue: &mut WorkQueue, wqe: &Wqe, cqe_type: u8) {
+        let head = CqeHead::new().with_cqe_type(cqe_type).with_client_type(CLIENT_MANA);
+        let head = head.with_vendor_err(u32::from(cqe_type != tx::OKAY));
+        let words = [u64::from(head.into_bits()), u64::from(wqe.at << 5), 0, 0, 0, 0, 0, 0];
+        self.post(queue, words);
+    }
+
+    fn post(&mut self, queue: &mut WorkQueue, words: [u64; 8]) {
+        let words = self.port.faults.garble(words);
+        if queue.cq.post(words, self.findings) {
+            self.events.push(queue.cq.id);
+        }
+    }
+
+    /// Builds the frame of a WQE in the scratch buffer, or says which error ends it.
+    fn send(&mut self, queue: &WorkQueue, wqe: &Wqe) -> Result<(), u8> {
+        self.gather(queue, wqe)?;
+        if let Some(cqe_type) = self.port.faults.tx_error(queue.id) {
+            return Err(cqe_type);
+        }
+        let oob = self.check_oob(queue, wqe)?;
+        if self.scratch.len() > self.port.adapter_mtu as usize {
+            return Err(tx::MTU_DROP);
+        }
+        if self.scratch.len() < HEADER {
+            return Err(tx::HDR_PROCESSING_ERROR);
+        }
+        self.insert_checksums(queue.id, oob)?;
+        if wqe.oob_bytes == LONG {
+            let tail = LongOobTail::from_bits(wqe.oob[1]);
+            if tail.inject_vlan_pri_tag() {
+                let tci = u16::from(tail.pcp()) << 13
+                    | u16::from(tail.dei()) << 12
+                    | tail.vlan_id();
+                let [a, b] = tci.to_be_bytes();
+                self.scratch.splice(ADDRESSES..ADDRESSES, [0x81, 0x00, a, b]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the packet out of its segments.
+    fn gather(&mut self, queue: &WorkQueue, wqe: &Wqe) -> Result<(), u8> {
+        self.scratch.clear();
+        for index in 0..usize::from(wqe.header.num_sge()) {
+            let (mr, offset, size) = queue
+                .element(wqe, index, false, self.mrs, self.findings)
+                .ok_or(tx::GDMA_ERR)?;
+            let start = self.scratch.len();
+            if start + size > 1 << 18 {
+                return Err(tx::MTU_DROP);
+            }
+            self.scratch.resize(start + size, 0);
+            let space = self.mrs.space(mr).ok_or(tx::GDMA_ERR)?;
+            space.read(offset, &mut self.scratch[start..]).ok_or(tx::GDMA_ERR)?;
+        }
+        Ok(())
+    }
+
+    fn oob_finding(&mut self, kind: FindingKind, queue: u32, wqe: &Wqe, what: &str) {
+        let [first, second, third] = wqe.oob;
+        self.findings.add(
+            kind,
+            Some(queue),
+            format_args!(
+                "{what}: OOB {first:#018x} {second:#018x} {third:#018x} at unit {:#x}",
+                wqe.at
+            ),
+        );
+    }
+
+    /// Checks the OOB against itself, the queue and the vPort (§3.1, §3.2).
+    fn check_oob(&mut self, queue: &WorkQueue, wqe: &Wqe) -> Result<ShortOob, u8> {
+        let oob = ShortOob::from_bits(wqe.oob[0]);
+        let long = wqe.oob_bytes == LONG;
+        let tail = LongOobTail::from_bits(wqe.oob[1]);
+        let mut wrong = |kind, what| self.oob_finding(kind, queue.id, wqe, what);
+        if oob.pkt_fmt() != u8::from(long) {
+            wrong(FindingKind::Oob, "format and size disagree");
+            return Err(tx::INVALID_OOB);
+        }
+        if oob.vcq_num() != queue.cq.id {
+            wrong(FindingKind::Oob, "not the queue's CQ");
+            return Err(tx::INVALID_OOB);
+        }
+        if u32::from(oob.vsq_frame()) != queue.id >> 10 {
+            wrong(FindingKind::Oob, "not the queue's frame");
+            return Err(tx::INVALID_OOB);
+        }
+        let offset = self.port.vport_offset;
+        let short_right = u32::from(oob.short_vp_offset()) == offset;
+        // In the long format public drivers fill in one of the two or both (§3.2).
+        let right = match long {
+            false => offset <= MAX_SHORT_VPORT_OFFSET && short_right,
+            true => match (oob.short_vp_offset(), tail.long_vp_offset()) {
+                (_, 0) => short_right,
+                (0, long) => u32::from(long) == offset,
+                (_, long) => short_right && u32::from(long) == offset,
+            },
+        };
+        if !right {
+            self.oob_finding(FindingKind::Oob, queue.id, wqe, "not the vPort's offset");
+            return Err(tx::VPORT_IDX_OUT_OF_RANGE);
+        }
+        let encapsulation = tail.is_encap()
+            || tail.inner_is_ipv6()
+            || tail.inner_tcp_opt()
+            || tail.inner_frame_offset() != 0
+            || tail.inner_ip_rel_offset() != 0;
+        if long && (tail.reserved0() != 0 || tail.reserved1() != 0 || wqe.oob[2] != 0 || encapsulation)
+        {
+            self.oob_finding(FindingKind::WqeReserved, queue.id, wqe, "reserved or tunnel bits");
+            return Err(tx::INVALID_OOB);
+        }
+        let header = wqe.header;
+        if header.client_oob_in_sgl() || header.client_data_unit() != 0 || header.last_vbytes() != 0 {
+            self.oob_finding(FindingKind::Oob, queue.id, wqe, "segmentation is not modelled yet");
+            return Err(tx::INVALID_OOB);
+        }
+        Ok(oob)
+    }
+
+    /// Fills in the checksums that the OOB asks for (§3.3): the L4 field holds the sum of the
+    /// pseudo-header.
+    fn insert_checksums(&mut self, queue: u32, oob: ShortOob) -> Result<(), u8> {
+        let (ip, tcp, udp) = (oob.comp_iphdr_csum(), oob.comp_tcp_csum(), oob.comp_udp_csum());
+        if !(ip || tcp || udp) {
+            return Ok(());
+        }
+        let frame = &mut *self.scratch;
+        let packet = IpPacket::parse(frame);
+        let l4_wanted = if tcp { TCP } else { UDP };
+        let fits = packet.filter(|packet| {
+            oob.is_outer_ipv6() == packet.v6
+                && oob.is_outer_ipv4() != packet.v6
+                && !(ip && packet.v6)
+                && !(tcp && udp)
+                && (!(tcp || udp) || packet.has_l4() && packet.protocol == l4_wanted)
+                // Drivers leave the offset at 0 for UDP, and that works (§3.3).
+                && (!tcp || usize::from(oob.trans_off()) == packet.l4)
+                && (!udp || [0, packet.l4].contains(&usize::from(oob.trans_off())))
+        });
+        let Some(packet) = fits else {
+            self.findings.add(
+                FindingKind::Offload,
+                Some(queue),
+                format_args!("OOB {:#018x} for {packet:?}", oob.into_bits()),
+            );
+            return Err(tx::HDR_PROCESSING_ERROR);
+        };
+        if ip {
+            let at = packet.ip + 10;
+            frame[at..at + 2].fill(0);
+            let header = checksum(&frame[packet.ip..packet.ip + header_len(frame, packet.ip)]);
+            frame[at..at + 2].copy_from_slice(&header.to_be_bytes());
+        }
+        if tcp || udp {
+            let at = packet.l4_checksum_at();
+            let mut value = !fold(sum(&frame[packet.l4..packet.end]));
+            if udp && value == 0 {
+                value = 0xFFFF;
+            }
+            frame[at..at + 2].copy_from_slice(&value.to_be_bytes());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+//! The machine behind the boundary: PCI functions with their kernel state, the operation counter
+//! and the failures that wait for it.
+
+use std::collections::BTreeMap;
+
+use uverbs_abi::{Errno, Mac, Netdev, PciAddress};
+
+use super::context::Context;
+use super::rules::{IbKind, Rules};
+use crate::config::{DeviceConfig, Limits, PortConfig, default_mac, default_pci};
+use crate::core::Device;
+use crate::faults::Fault;
+use crate::links::Links;
+use crate::model::ObjectCounts;
+
+/// Everything that one lock guards.
+pub(crate) struct Machine {
+    pub(crate) functions: Vec<Function>,
+    /// What is behind the ports, which it counts over all functions.
+    pub(crate) links: Links,
+    /// Number of the next context; never used twice.
+    next_context: u32,
+    /// Control operations so far.
+    pub(crate) operations: u64,
+    /// Operations that shall fail: their numbers and with what.
+    failures: Vec<(u64, Errno)>,
+}
+
+/// One PCI function as the kernel knows it.
+pub(crate) struct Function {
+    pub(crate) pci: PciAddress,
+    pub(crate) driver_id: u32,
+    pub(crate) netlink: bool,
+    pub(crate) numa_node: Option<u32>,
+    pub(crate) rules: &'static Rules,
+    pub(crate) limits: Limits,
+    /// The names of its ib devices with their kinds and nodes.
+    pub(crate) ib_devices: Vec<IbName>,
+    pub(crate) ports: Vec<KernelPort>,
+    pub(crate) contexts: BTreeMap<u32, Context>,
+    pub(crate) device: Device,
+    /// After DEVICE_FATAL: contexts that are left answer `EIO`.
+    pub(crate) gone: bool,
+}
+
+/// An ib device's name, `manae_0`, and its node, `uverbs1`.
+pub(crate) struct IbName {
+    pub(crate) kind: &'static IbKind,
+    pub(crate) name: String,
+    pub(crate) node: String,
+}
+
+/// A port as the kernel's Ethernet driver sees it.
+pub(crate) struct KernelPort {
+    pub(crate) netdev: Netdev,
+    /// Context and PD handle that own the vPort for sending.
+    pub(crate) vport_owner: Option<(u32, u32)>,
+}
+
+impl Machine {
+    /// The machine's kernel state around `devices`, which stand in the order of `configs`.
+    pub(crate) fn new(configs: &[DeviceConfig], devices: Vec<Device>, links: Links) -> Self {
+        let mut numbers = BTreeMap::new();
+        let mut node = 0;
+        let mut functions = Vec::new();
+        for (index, (config, device)) in configs.iter().zip(devices).enumerate() {
+            let rules = config.kernel.rules();
+            let ib_devices = rules
+                .ib_devices
+                .iter()
+                .map(|kind| {
+                    let number = numbers.entry(kind.prefix).or_insert(0);
+                    let name = IbName {
+                        kind,
+                        name: format!("{}_{number}", kind.prefix),
+                        node: format!("uverbs{node}"),
+                    };
+                    *number += 1;
+                    node += 1;
+                    name
+                })
+                .collect();
+            let pci = config.pci.unwrap_or_else(|| default_pci(index));
+            functions.push(Function {
+                pci,
+                driver_id: config.driver_id,
+                netlink: config.netlink,
+                numa_node: config.numa_node,
+                rules,
+                limits: config.limits.clone(),
+                ib_devices,
+                ports: kernel_ports(index, pci, config),
+                contexts: BTreeMap::new(),
+                device,
+                gone: false,
+            });
+        }
+        Self {
+            functions,
+            links,
+            next_context: 0,
+            operations: 0,
+            failures: Vec::new(),
+        }
+    }
+
+    /// Opens a context on an ib device; returns its number.
+    pub(crate) fn open(&mut self, function: usize, kind: &'static IbKind) -> u32 {
+        let id = self.next_context;
+        self.next_context += 1;
+        let contexts = &mut self.functions[function].contexts;
+        contexts.insert(id, Context::new(id, kind));
+        id
+    }
+
+    /// Counts a control operation, and fails it where a fault waits for it.
+    pub(crate) fn count_operation(&mut self) -> Result<(), Errno> {
+        self.operations += 1;
+        let now = self.operations;
+        match self.failures.iter().position(|(at, _)| *at == now) {
+            Some(position) => Err(self.failures.swap_remove(position).1),
+            None => Ok(()),
+        }
+    }
+
+    /// Doorbells, packets, events, once; returns what moved. `all` also looks at the cells of
+    /// destroyed queues.
+    pub(crate) fn step(&mut self, all: bool) -> usize {
+        self.links.tick();
+        let mut moved = 0;
+        let mut first_port = 0;
+        for function in &mut self.functions {
+            function.take_doorbells(all);
+            moved += function.device.step(&mut self.links, first_port);
+            function.deliver_events();
+            first_port += function.ports.len();
+        }
+        moved
+    }
+
+    /// Whether nothing more comes from the links and nothing is inside a device.
+    pub(crate) fn drained(&self) -> bool {
+        self.links.drained() && self.functions.iter().all(|function| function.device.idle())
+    }
+
+    /// Orders a failure. Panics without such a port or device.
+    pub(crate) fn inject(&mut self, fault: Fault) {
+        match fault {
+            Fault::FailOperation { nth, errno } => {
+                self.failures.push((self.operations + nth, errno));
+            }
+            Fault::DeviceFatal { device } => self.functions[device].disappear(),
+            Fault::TxError { port, .. }
+            | Fault::RxTruncated { port, .. }
+            | Fault::GarbageCqe { port, .. } => {
+                let found = self.locate(port);
+                let (function, port) =
+                    found.unwrap_or_else(|| panic!("the model has no port {port}"));
+                self.functions[function].device.inject(port, &fault);
+            }
+        }
+    }
+
+    /// Function and port of a port that is counted over all functions.
+    pub(crate) fn locate(&self, mut port: usize) -> Option<(usize, usize)> {
+        for (index, function) in self.functions.iter().enumerate() {
+            if port < function.ports.len() {
+                return Some((index, port));
+            }
+            port -= function.ports.len();
+        }
+        None
+    }
+
+    pub(crate) fn objects(&self) -> ObjectCounts {
+        let mut counts = ObjectCounts::default();
+        for function in &self.functions {
+            for context in function.contexts.values() {
+                context.count(&mut counts);
+            }
+        }
+        counts
+    }
+}
+
+impl Function {
+    /// Hands what was rung since the last call to the device. `all` also looks at cells of
+    /// destroyed queues.
+    #[inline]
+    pub(crate) fn take_doorbells(&mut self, all: bool) {
+        let device = &mut self.device;
+        for (&id, context) in &self.contexts {
+            context.cells.take(all, |kind, queue, value| {
+                device.doorbell(id, kind, queue, value)
+            });
+        }
+    }
+
+    /// Writes completion events of the CQs that fired into their channels.
+    #[inline]
+    pub(crate) fn deliver_events(&mut self) {
+        for cq_id in self.device.take_cq_events() {
+            for context in self.contexts.values_mut() {
+                context.completion_event(cq_id);
+            }
+        }
+    }
+
+    /// The device is gone: every context learns it and loses its objects, as the kernel destroys
+    /// them when it disassociates (reference/mana-hardware.md §4.9).
+    pub(crate) fn disappear(&mut self) {
+        if self.gone {
+            return;
+        }
+        self.gone = true;
+        for context in self.contexts.values_mut() {
+            context.destroy_all(&mut self.device, &mut self.ports);
+            context.device_fatal();
+        }
+    }
+
+    /// `ip link set up` or `down`. `EBUSY` while a PD owns the vPort (§4.5).
+    pub(crate) fn set_netdev_up(&mut self, port: usize, up: bool) -> Result<(), Errno> {
+        let state = &mut self.ports[port];
+        if state.netdev.up == up {
+            return Ok(());
+        }
+        if up && state.vport_owner.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        state.netdev.up = up;
+        if self.rules.port_events {
+            for context in self.contexts.values() {
+                context.port_event(port, up);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The netdevs of a function, named as systemd does: `enP`, PCI domain, `s`, slot, and `d` with
+/// the port where it is not the first. Slots count from 1 here, through all functions.
+fn kernel_ports(index: usize, pci: PciAddress, config: &DeviceConfig) -> Vec<KernelPort> {
+    let with_number = |(port, settings): (usize, &PortConfig)| {
+        let suffix = match port {
+            0 => String::new(),
+            _ => format!("d{port}"),
+        };
+        KernelPort {
+            netdev: Netdev {
+                name: format!("enP{}s{}{suffix}", pci.domain, index + 1),
+                mac: mac(index, port, settings.mac),
+                dev_port: port as u32,
+                up: settings.netdev_up,
+                master: None,
+                mtu: (settings.adapter_mtu - 14).min(1500),
+            },
+            vport_owner: None,
+        }
+    };
+    config.ports.iter().enumerate().map(with_number).collect()
+}
+
+fn mac(device: usize, port: usize, given: Option<Mac>) -> Mac {
+    given.unwrap_or_else(|| default_mac(device, port))
+}

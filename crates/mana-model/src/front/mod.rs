@@ -1,0 +1,29 @@
+//! The kernel in front of the device: discovery, contexts, and the rules of ib_uverbs and mana_ib.
+//!
+//! From the outside in: [`system`] lists and opens devices; [`transport`] is an open context, and
+//! the only place where calls and doorbell mappings are counted and made to fail; [`call`] runs one
+//! method over the state of [`machine`], [`context`] and [`objects`]; [`send`], [`receive`], [`cq`],
+//! [`write`] and [`query`] are the methods. What differs between kernels stands in [`rules`].
+
+mod attributes;
+mod call;
+mod context;
+mod cq;
+mod doorbells;
+mod events;
+mod handles;
+pub(crate) mod machine;
+mod methods;
+mod objects;
+mod query;
+mod receive;
+mod rules;
+mod send;
+pub(crate) mod system;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod write;
+
+/// Bytes of a page.
+const PAGE: u64 = 4096;

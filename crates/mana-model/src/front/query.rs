@@ -1,0 +1,108 @@
+//! What the ib device says about itself (reference/mana-hardware.md §1.3, §4.7).
+
+use uverbs_abi::ids::{PORT_STATE_ACTIVE, PORT_STATE_DOWN, attr};
+use uverbs_abi::{Errno, wire};
+
+use super::attributes::Attributes;
+use super::call::Kernel;
+
+/// 4 KiB to 2 MiB.
+const PAGE_SIZES: u64 = 0x3F_F000;
+/// `IB_PORT_PHYS_STATE_LINK_UP` and `_DISABLED`.
+const PHYS_LINK_UP: u8 = 5;
+const PHYS_DISABLED: u8 = 3;
+/// `IB_WIDTH_4X`, `IB_SPEED_EDR`: 100 Gbit/s.
+const WIDTH_4X: u8 = 2;
+const SPEED_EDR: u8 = 32;
+/// `IB_MTU_4096`.
+const MTU_4096: u8 = 5;
+/// `IB_LINK_LAYER_ETHERNET`.
+const ETHERNET: u8 = 2;
+
+impl Kernel<'_> {
+    /// The legacy structure.
+    pub(crate) fn device_attributes(&self) -> wire::QueryDeviceResp {
+        let (limits, kind) = (self.limits, self.context.kind);
+        wire::QueryDeviceResp {
+            max_mr_size: limits.max_mr_size,
+            page_size_cap: PAGE_SIZES,
+            vendor_id: kind.vendor_id,
+            vendor_part_id: kind.vendor_part_id,
+            max_qp: limits.max_qp,
+            max_qp_wr: limits.max_qp_wr,
+            max_sge: limits.max_sge,
+            max_cq: limits.max_cq,
+            max_cqe: limits.max_cqe,
+            max_mr: limits.max_mr,
+            max_pd: limits.max_pd,
+            phys_port_cnt: if kind.ethernet {
+                self.ports.len() as u8
+            } else {
+                1
+            },
+            ..wire::QueryDeviceResp::default()
+        }
+    }
+
+    pub(crate) fn ex_query_device(&mut self, call: &mut Attributes<'_, '_>) -> Result<(), Errno> {
+        let request: wire::ExQueryDevice = call.read(attr::CORE_IN)?;
+        if request.comp_mask != 0 || request.reserved != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let whole = size_of::<wire::ExQueryDeviceResp>();
+        let answer = wire::ExQueryDeviceResp {
+            base: self.device_attributes(),
+            response_length: whole.min(call.room(attr::CORE_OUT)) as u32,
+            raw_packet_caps: self.context.kind.raw_packet_caps,
+            ..wire::ExQueryDeviceResp::default()
+        };
+        call.put(attr::CORE_OUT, &answer);
+        Ok(())
+    }
+
+    /// The state is that of the netdev, so it is DOWN while a driver owns the port.
+    pub(crate) fn query_port(&mut self, call: &mut Attributes<'_, '_>) -> Result<(), Errno> {
+        let port = self.port_index(call.constant(attr::PORT_NUM)?)?;
+        let netdev = &self.ports[port].netdev;
+        let answer = wire::QueryPortResp {
+            max_msg_sz: 0,
+            state: if netdev.up {
+                PORT_STATE_ACTIVE
+            } else {
+                PORT_STATE_DOWN
+            },
+            max_mtu: MTU_4096,
+            active_mtu: mtu_number(netdev.mtu),
+            active_width: WIDTH_4X,
+            active_speed: SPEED_EDR,
+            phys_state: if netdev.up {
+                PHYS_LINK_UP
+            } else {
+                PHYS_DISABLED
+            },
+            link_layer: ETHERNET,
+            ..wire::QueryPortResp::default()
+        };
+        call.put(attr::PORT_RESP, &answer);
+        Ok(())
+    }
+}
+
+/// `iboe_get_mtu`: the largest of 256 (1) to 4096 (5) that the netdev's MTU holds with 56 bytes of
+/// RDMA headers, 0 if none.
+fn mtu_number(netdev: u32) -> u8 {
+    let payload = netdev.saturating_sub(56);
+    (1..=5).rev().find(|n| payload >= 128 << n).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mtu_numbers_leave_room_for_the_headers() {
+        for (netdev, number) in [(1500, 3), (9000, 5), (4096, 4), (300, 0), (312, 1), (0, 0)] {
+            assert_eq!(mtu_number(netdev), number, "{netdev}");
+        }
+    }
+}

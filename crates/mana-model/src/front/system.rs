@@ -1,0 +1,84 @@
+//! The machine as a `System`: what Linux tells through sysfs and netlink.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use uverbs_abi::ids::{DEVICE_MANA_VF, VENDOR_MICROSOFT};
+use uverbs_abi::{Errno, IbDevice, Netdev, System, SystemError, SystemKind, Transport};
+
+use super::transport::ModelTransport;
+use crate::model::Shared;
+
+/// A handle to the machine for drivers.
+pub(crate) struct ModelSystem {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl System for ModelSystem {
+    fn kind(&self) -> SystemKind {
+        SystemKind::Model
+    }
+
+    fn ib_devices(&self) -> Result<Vec<IbDevice>, SystemError> {
+        let machine = self.shared.lock();
+        let present = machine.functions.iter().filter(|function| !function.gone);
+        let mut devices: Vec<_> = present
+            .flat_map(|function| {
+                function.ib_devices.iter().map(|ib| IbDevice {
+                    name: ib.name.clone(),
+                    node: ib.node.clone(),
+                    pci: function.pci,
+                    vendor_id: VENDOR_MICROSOFT,
+                    device_id: DEVICE_MANA_VF,
+                    driver_id: function.netlink.then_some(function.driver_id),
+                    numa_node: function.numa_node,
+                })
+            })
+            .collect();
+        devices.sort_by(|a, b| (a.pci, &a.name).cmp(&(b.pci, &b.name)));
+        Ok(devices)
+    }
+
+    fn netdevs(&self, device: &IbDevice) -> Result<Vec<Netdev>, SystemError> {
+        let machine = self.shared.lock();
+        let found = machine
+            .functions
+            .iter()
+            .filter(|function| function.pci == device.pci && !function.gone);
+        Ok(found
+            .flat_map(|function| function.ports.iter().map(|port| port.netdev.clone()))
+            .collect())
+    }
+
+    fn open(&self, device: &IbDevice) -> Result<Box<dyn Transport>, SystemError> {
+        let mut machine = self.shared.lock();
+        let found = machine
+            .functions
+            .iter()
+            .enumerate()
+            .find_map(|(index, function)| {
+                let ib = function
+                    .ib_devices
+                    .iter()
+                    .find(|ib| ib.name == device.name)?;
+                (!function.gone).then_some((index, ib.kind))
+            });
+        let Some((function, kind)) = found else {
+            return Err(SystemError {
+                path: Path::new("/dev/infiniband").join(&device.node),
+                errno: Errno::ENOENT,
+                fix: Some(format!(
+                    "the model has no ib device {} any more",
+                    device.name
+                )),
+            });
+        };
+        let context = machine.open(function, kind);
+        drop(machine);
+        Ok(Box::new(ModelTransport::new(
+            Arc::clone(&self.shared),
+            function,
+            context,
+        )))
+    }
+}

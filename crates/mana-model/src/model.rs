@@ -1,0 +1,312 @@
+//! The model as its users hold it: a machine that steps or runs, its ports, and what it found.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use uverbs_abi::{Errno, Mac, System};
+
+use crate::config::{self, DoorbellMode, ModelConfig};
+use crate::core::{Device, PortCounters};
+use crate::error::ModelError;
+use crate::faults::Fault;
+use crate::findings::{Finding, FindingKind};
+use crate::front::machine::Machine;
+use crate::front::system::ModelSystem;
+use crate::links::Links;
+
+/// A machine with MANA devices. Clones are handles to the same machine.
+#[derive(Clone)]
+pub struct Model {
+    shared: Arc<Shared>,
+}
+
+/// The machine, its lock, and who waits for it.
+pub(crate) struct Shared {
+    machine: Mutex<Machine>,
+    /// Threads that want the lock for something else than a step. The polling thread makes room
+    /// for them: a mutex alone would let it take the lock again and again.
+    waiting: AtomicUsize,
+    doorbells: DoorbellMode,
+}
+
+impl Shared {
+    /// The machine, ahead of the polling thread.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Machine> {
+        // Relaxed: the counter only makes the other thread wait longer.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        machine
+    }
+}
+
+/// How many verbs objects exist in the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ObjectCounts {
+    /// Open uverbs contexts.
+    pub contexts: usize,
+    /// Protection domains.
+    pub pds: usize,
+    /// Memory regions.
+    pub mrs: usize,
+    /// Completion queues.
+    pub cqs: usize,
+    /// Queue pairs, of both kinds.
+    pub qps: usize,
+    /// Receive work queues.
+    pub wqs: usize,
+    /// Indirection tables.
+    pub tables: usize,
+}
+
+impl Model {
+    /// Builds the machine. Nothing moves until [`Model::step`] or [`Model::run`].
+    ///
+    /// # Errors
+    ///
+    /// Names the device and what is wrong with it: MACs, pairs, ranges, captures that can't be
+    /// read or written.
+    pub fn new(config: ModelConfig) -> Result<Self, ModelError> {
+        let pairs = config::check(&config)?;
+        let links = Links::new(&config.devices, &pairs)?;
+        let devices = config
+            .devices
+            .iter()
+            .enumerate()
+            .map(|(index, device)| Device::new(index, device, config.doorbells))
+            .collect();
+        Ok(Self {
+            shared: Arc::new(Shared {
+                machine: Mutex::new(Machine::new(&config.devices, devices, links)),
+                waiting: AtomicUsize::new(0),
+                doorbells: config.doorbells,
+            }),
+        })
+    }
+
+    /// The machine as a driver sees it.
+    #[must_use]
+    pub fn system(&self) -> Arc<dyn System> {
+        Arc::new(ModelSystem {
+            shared: Arc::clone(&self.shared),
+        })
+    }
+
+    /// Handles what is pending, doorbells first, until nothing moves any more; returns the packets
+    /// moved. An endless generator moves one ring's worth. Deterministic, on the caller's thread.
+    pub fn step(&self) -> usize {
+        let all = self.shared.doorbells == DoorbellMode::Stepped;
+        let mut machine = self.shared.lock();
+        let mut moved = 0;
+        loop {
+            let now = machine.step(all);
+            if now == 0 {
+                return moved;
+            }
+            moved += now;
+        }
+    }
+
+    /// Starts the device's thread, which polls doorbells and links until the [`Runner`] is dropped.
+    #[must_use = "the device stops when the runner is dropped"]
+    pub fn run(&self) -> Runner {
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = thread::spawn({
+            let (shared, stop) = (Arc::clone(&self.shared), Arc::clone(&stop));
+            move || poll(&shared, &stop)
+        });
+        Runner {
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// What the driver did wrong so far, in the order of its finding.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let machine = self.shared.lock();
+        let devices = machine.functions.iter().map(|function| &function.device);
+        devices
+            .flat_map(|device| device.findings().to_vec())
+            .collect()
+    }
+
+    /// Like [`Model::findings`], and forgets them.
+    #[must_use]
+    pub fn take_findings(&self) -> Vec<Finding> {
+        let mut machine = self.shared.lock();
+        let functions = machine.functions.iter_mut();
+        functions
+            .flat_map(|function| function.device.take_findings())
+            .collect()
+    }
+
+    /// Kinds of findings that this machine can't have, because a polled doorbell may be overwritten
+    /// before it is seen. Empty for a stepped machine.
+    #[must_use]
+    pub fn undecided(&self) -> &'static [FindingKind] {
+        match self.shared.doorbells {
+            DoorbellMode::Stepped => &[],
+            DoorbellMode::Polled => FindingKind::UNDECIDED_WHEN_POLLED,
+        }
+    }
+
+    /// Orders a failure.
+    ///
+    /// # Panics
+    ///
+    /// If the machine has no such port or device.
+    pub fn inject(&self, fault: Fault) {
+        self.shared.lock().inject(fault);
+    }
+
+    /// Control operations (method calls and doorbell mappings, also failed ones) so far.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.shared.lock().operations
+    }
+
+    /// Number of ports of all devices.
+    #[must_use]
+    pub fn ports(&self) -> usize {
+        let machine = self.shared.lock();
+        let functions = machine.functions.iter();
+        functions.map(|function| function.ports.len()).sum()
+    }
+
+    /// One port, counted from 0 over all devices.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such port.
+    #[must_use]
+    pub fn port(&self, index: usize) -> PortView {
+        let found = self.shared.lock().locate(index);
+        let (function, port) = found.unwrap_or_else(|| panic!("the model has no port {index}"));
+        PortView {
+            shared: Arc::clone(&self.shared),
+            index,
+            function,
+            port,
+        }
+    }
+
+    /// Whether every capture and every generator with a count is delivered or dropped, and nothing
+    /// is on its way inside the device.
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        self.shared.lock().drained()
+    }
+
+    /// What exists in the machine, to show that nothing leaks.
+    #[must_use]
+    pub fn objects(&self) -> ObjectCounts {
+        self.shared.lock().objects()
+    }
+}
+
+/// The device's thread.
+///
+/// The model runs on the cores that the driver's workers use, so an idle device gives its core
+/// away soon: a short spin, then yields, then naps that still keep latency near the timer's slack.
+fn poll(shared: &Shared, stop: &AtomicBool) {
+    const SPINS: u32 = 64;
+    const YIELDS: u32 = 256;
+    const NAP: Duration = Duration::from_micros(50);
+    let mut idle = 0_u32;
+    while !stop.load(Ordering::Relaxed) {
+        if shared.waiting.load(Ordering::Relaxed) > 0 {
+            thread::yield_now();
+            continue;
+        }
+        let moved = {
+            let machine = shared.machine.lock();
+            machine.unwrap_or_else(PoisonError::into_inner).step(false)
+        };
+        idle = if moved > 0 { 0 } else { idle.saturating_add(1) };
+        match idle {
+            0 => {}
+            1..SPINS => std::hint::spin_loop(),
+            SPINS..YIELDS => thread::yield_now(),
+            _ => thread::sleep(NAP),
+        }
+    }
+}
+
+/// The device's thread; dropping it stops and joins.
+pub struct Runner {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+            && !thread::panicking()
+        {
+            panic!("the model's thread panicked; its message is above");
+        }
+    }
+}
+
+/// One port, seen from outside the driver: its netdev, its counters and the wire.
+#[derive(Clone)]
+pub struct PortView {
+    shared: Arc<Shared>,
+    index: usize,
+    function: usize,
+    port: usize,
+}
+
+impl PortView {
+    /// Its MAC address.
+    #[must_use]
+    pub fn mac(&self) -> Mac {
+        self.shared.lock().functions[self.function].ports[self.port]
+            .netdev
+            .mac
+    }
+
+    /// Name of its netdev.
+    #[must_use]
+    pub fn netdev(&self) -> String {
+        let machine = self.shared.lock();
+        machine.functions[self.function].ports[self.port]
+            .netdev
+            .name
+            .clone()
+    }
+
+    /// What the device counted.
+    #[must_use]
+    pub fn counters(&self) -> PortCounters {
+        self.shared.lock().functions[self.function]
+            .device
+            .counters(self.port)
+    }
+
+    /// Sets the netdev UP or DOWN, as `ip link set` does.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` for UP while a driver has a send queue on the port.
+    pub fn set_netdev_up(&self, up: bool) -> Result<(), Errno> {
+        self.shared.lock().functions[self.function].set_netdev_up(self.port, up)
+    }
+
+    /// Takes what the port sent, oldest first, where its link is a sink that captures; empty
+    /// elsewhere.
+    #[must_use]
+    pub fn take_tx_frames(&self) -> Vec<Vec<u8>> {
+        self.shared.lock().links.take_frames(self.index)
+    }
+
+    /// Lets a frame arrive at the port with the next step, whatever its link is.
+    pub fn deliver(&self, frame: &[u8]) {
+        self.shared.lock().links.deliver(self.index, frame);
+    }
+}
