@@ -1,0 +1,1 @@
+//! A transport that plays a script, for tests.
