@@ -105,6 +105,19 @@ pub mod rx {
     pub const TRUNCATED: u8 = 4;
     /// Up to eight packets, only where negotiated.
     pub const COALESCED_8: u8 = 7;
+
+    /// The field's name of a type, if it is one of these.
+    #[must_use]
+    pub const fn name(cqe_type: u8) -> Option<&'static str> {
+        Some(match cqe_type {
+            OKAY => "RX_OKAY",
+            COALESCED_4 => "RX_COALESCED_4",
+            OBJECT_FENCE => "RX_OBJECT_FENCE",
+            TRUNCATED => "RX_TRUNCATED",
+            COALESCED_8 => "RX_COALESCED_8",
+            _ => return None,
+        })
+    }
 }
 
 /// Dword 1 of a receive completion: flags shared by all of its packets (§3.6).
@@ -143,12 +156,16 @@ pub struct RxFlags {
     pub reserved1: bool,
 }
 
-/// An entry copied out of the ring.
+/// An entry as a value: copied out of a ring, or to be written into one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cqe {
     /// The 64 bytes.
     pub words: [u64; WORDS],
 }
+
+const _: () = assert!(size_of::<Cqe>() == SIZE);
+const _: () = assert!(size_of::<CqeHead>() == 4 && size_of::<RxFlags>() == 4);
+const _: () = assert!(size_of::<CqeTail>() == 4);
 
 impl Cqe {
     /// Dword `index` (0-15).
@@ -177,6 +194,20 @@ impl Cqe {
     #[must_use]
     pub const fn tail(&self) -> CqeTail {
         CqeTail::from_bits(self.dword(15))
+    }
+
+    /// TX: offset in the data at which the device stopped, in bytes.
+    #[inline]
+    #[must_use]
+    pub const fn tx_data_offset(&self) -> u32 {
+        self.dword(1)
+    }
+
+    /// TX: element of the WQE's list at which the device stopped (0-31).
+    #[inline]
+    #[must_use]
+    pub const fn tx_sgl_offset(&self) -> u8 {
+        (self.dword(2) & 0x1F) as u8
     }
 
     /// TX: position of the WQE in units, 27 bits of a free-running cursor.
@@ -251,6 +282,7 @@ mod tests {
     fn a_transmit_error_is_read() {
         let mut bytes = [0; SIZE];
         bytes[..4].copy_from_slice(&[0x63, 0x78, 0x56, 0x34]); // type 35, client 1
+        bytes[4..8].copy_from_slice(&[0x22, 0x11, 0, 0x99]);
         bytes[8..12].copy_from_slice(&[0xE3, 0x01, 0, 0x80]); // sgl offset 3
         bytes[60..].copy_from_slice(&[0x0A, 0, 0, 0x21]);
         let cqe = cqe(bytes);
@@ -259,7 +291,11 @@ mod tests {
             (tx::INVALID_OOB, 1)
         );
         assert_eq!(cqe.head().vendor_err(), 0x34_5678);
-        assert_eq!(cqe.tx_wqe_offset(), 0x8000_01E3 >> 5);
+        assert_eq!(
+            (cqe.tx_data_offset(), cqe.tx_sgl_offset()),
+            (0x9900_1122, 3)
+        );
+        assert_eq!(cqe.tx_wqe_offset(), 0x0400_000F);
         assert_eq!(
             (cqe.tail().wq_num(), cqe.tail().is_sq(), cqe.tail().owner()),
             (10, true, 1)
@@ -325,10 +361,34 @@ mod tests {
         assert_eq!(cqe.words[3], 0x0000_1234_FFFF_FFFF);
     }
 
+    /// uverbs-boundary.md §2 "TX: dword0 = 32 CQE_TX_OKAY", "u32 {wq_num:24,is_sq:1,0:4,owner:3}; the
+    /// first lap writes 1".
     #[test]
-    fn every_transmit_type_has_a_name() {
+    fn the_first_completion_seen_under_the_c_driver_is_read() {
+        let mut bytes = [0; SIZE];
+        bytes[0] = 32;
+        bytes[60..].copy_from_slice(&[0x0A, 0, 0, 0x21]);
+        let cqe = cqe(bytes);
+        assert_eq!(cqe.head().cqe_type(), tx::OKAY);
+        let mut written = Cqe::default();
+        written.set_dword(0, CqeHead::new().with_cqe_type(tx::OKAY).into_bits());
+        let tail = CqeTail::new()
+            .with_wq_num(10)
+            .with_is_sq(true)
+            .with_owner(1);
+        written.set_dword(15, tail.into_bits());
+        assert_eq!(written, cqe);
+    }
+
+    /// §3.4 and §3.6, the tables of types.
+    #[test]
+    fn every_type_has_a_name() {
         for cqe_type in 0..64 {
             assert_eq!(tx::name(cqe_type).is_some(), (32..=42).contains(&cqe_type));
+            let receive = matches!(cqe_type, 1..=4 | 7);
+            assert_eq!(rx::name(cqe_type).is_some(), receive);
         }
+        assert_eq!(tx::name(41), Some("TX_VLAN_TAGGING_VIOLATION"));
+        assert_eq!(rx::name(4), Some("RX_TRUNCATED"));
     }
 }

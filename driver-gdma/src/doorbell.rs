@@ -1,9 +1,14 @@
 //! Doorbells: the values (§2.7), and the register with its barriers.
 
+#[cfg(not(mana_loom))]
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+#[cfg(not(mana_loom))]
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering;
 
 use bitfield_struct::bitfield;
+#[cfg(mana_loom)]
+use loom::sync::atomic::AtomicU64;
 
 /// Value for a send queue.
 #[bitfield(u64)]
@@ -93,6 +98,13 @@ pub struct EventValue {
     pub arm: bool,
 }
 
+const _: () = assert!(
+    size_of::<SendValue>() == 8
+        && size_of::<ReceiveValue>() == 8
+        && size_of::<CompletionValue>() == 8
+        && size_of::<EventValue>() == 8
+);
+
 /// One doorbell register.
 ///
 /// On hardware it is a cell of a write-combining page that all queues of a context share, which
@@ -109,11 +121,15 @@ pub struct EventValue {
 /// that takes the value with acquire sees every ring word written before.
 #[derive(Debug)]
 pub struct Doorbell {
+    #[cfg(not(mana_loom))]
     cell: NonNull<AtomicU64>,
+    #[cfg(mana_loom)]
+    cell: std::sync::Arc<AtomicU64>,
 }
 
 // SAFETY: the cell is only ever stored to atomically, which any thread may do; `Doorbell::new`
 // requires that it stays valid for as long as the value exists, whichever thread holds it.
+#[cfg(not(mana_loom))]
 unsafe impl Send for Doorbell {}
 
 impl Doorbell {
@@ -121,24 +137,58 @@ impl Doorbell {
     ///
     /// # Safety
     ///
-    /// `cell` is 8-byte aligned and valid for 64-bit atomic stores until the value is dropped.
+    /// `cell` is 8-byte aligned and valid for 64-bit atomic stores until the value is dropped, and
+    /// nothing in this program reaches it but through 64-bit atomics. What the device does when it
+    /// is told a value is harmless: whoever rings has written what that value makes it read.
+    #[cfg(not(mana_loom))]
     #[must_use]
     pub const unsafe fn new(cell: NonNull<u64>) -> Self {
         Self { cell: cell.cast() }
     }
 
+    /// A doorbell over one of loom's atomics.
+    #[cfg(mana_loom)]
+    #[must_use]
+    pub const fn from_cell(cell: std::sync::Arc<AtomicU64>) -> Self {
+        Self { cell }
+    }
+
     /// Tells the device: fence, one store, fence.
     #[inline]
     pub fn ring(&self, value: u64) {
-        store_fence();
+        fence_before();
+        self.cell().store(value, Ordering::Release);
+        fence_after();
+    }
+
+    #[cfg(not(mana_loom))]
+    #[inline]
+    const fn cell(&self) -> &AtomicU64 {
         // SAFETY: `new` requires that the cell is aligned and valid for atomic stores while `self`
         // exists; other threads reach it only by atomic accesses, so there is no data race.
-        unsafe { self.cell.as_ref() }.store(value, Ordering::Release);
-        store_fence();
+        unsafe { self.cell.as_ref() }
+    }
+
+    #[cfg(mana_loom)]
+    fn cell(&self) -> &AtomicU64 {
+        &self.cell
     }
 }
 
-/// Orders stores to write-combining memory with all others.
+/// Ring words before the doorbell.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn fence_before() {
+    store_fence();
+}
+
+/// The doorbell before whatever is stored next, and out of the write-combining buffer now.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn fence_after() {
+    store_fence();
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn store_fence() {
@@ -149,11 +199,20 @@ fn store_fence() {
     }
 }
 
-/// Orders stores to device memory with all others, in the outer shareable domain.
+/// Ring words before the doorbell, for observers in the outer shareable domain: devices.
 #[cfg(target_arch = "aarch64")]
 #[inline]
-fn store_fence() {
-    // SAFETY: the barrier reads and writes nothing. `dsb` also waits for the store to be performed.
+fn fence_before() {
+    // SAFETY: the barrier only orders stores. It is not marked `nomem`, so that the compiler keeps
+    // the accesses around it in place, too.
+    unsafe { core::arch::asm!("dmb oshst", options(nostack, preserves_flags)) }
+}
+
+/// Waits until the doorbell's store has been performed, so that nothing is gathered with it.
+#[cfg(target_arch = "aarch64")]
+#[inline]
+fn fence_after() {
+    // SAFETY: as above.
     unsafe { core::arch::asm!("dsb st", options(nostack, preserves_flags)) }
 }
 
@@ -215,12 +274,30 @@ mod tests {
         assert_eq!(value.to_le_bytes(), [0x34, 0x12, 0, 0, 2, 0, 0, 0x80]);
     }
 
+    /// §2.7: the same bytes as above, from numbers of any size. Neighbouring fields stay clear.
+    #[test]
+    fn numbers_too_large_for_their_fields_touch_no_other_field() {
+        let send = SendValue::at(0xFF0A_BCDE, 0xFFFF_FFE0).into_bits();
+        assert_eq!(
+            send.to_le_bytes(),
+            [0xDE, 0xBC, 0x0A, 0, 0xE0, 0xFF, 0xFF, 0xFF]
+        );
+        let receive = ReceiveValue::at(0xFF00_0123, 32 * 128).into_bits();
+        assert_eq!(receive.to_le_bytes(), [0x23, 0x01, 0, 0, 0, 0x10, 0, 0]);
+        let completion = CompletionValue::at(0x0100_0007, 0xFFFF_FFFF).into_bits();
+        assert_eq!(
+            completion.to_le_bytes(),
+            [7, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0x7F]
+        );
+    }
+
+    #[cfg(not(mana_loom))]
     #[test]
     fn ringing_stores_the_value() {
-        let mut cell = 0u64;
-        // SAFETY: `cell` is aligned and outlives the doorbell.
-        let doorbell = unsafe { Doorbell::new(NonNull::from(&mut cell)) };
+        let cell = AtomicU64::new(0);
+        // SAFETY: `cell` is aligned, atomic and outlives the doorbell.
+        let doorbell = unsafe { Doorbell::new(NonNull::from(&cell).cast()) };
         doorbell.ring(0x1234_5678_9ABC_DEF0);
-        assert_eq!(cell, 0x1234_5678_9ABC_DEF0);
+        assert_eq!(cell.load(Ordering::Relaxed), 0x1234_5678_9ABC_DEF0);
     }
 }

@@ -24,3 +24,27 @@ pub const L3: u16 = IPV4 | IPV6 | IPV6_EX;
 pub const L4: u16 = TCP_IPV4 | UDP_IPV4 | TCP_IPV6 | UDP_IPV6 | TCP_IPV6_EX | UDP_IPV6_EX;
 
 const _: () = assert!(L3 == 0b0_0100_1001 && L4 == 0b1_1011_0110 && L3 | L4 == 0x1FF);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// §3.7: "Bit | Type", row by row.
+    #[test]
+    fn bits_are_numbered_as_ndis_does() {
+        let rows = [
+            (0, IPV4),
+            (1, TCP_IPV4),
+            (2, UDP_IPV4),
+            (3, IPV6),
+            (4, TCP_IPV6),
+            (5, UDP_IPV6),
+            (6, IPV6_EX),
+            (7, TCP_IPV6_EX),
+            (8, UDP_IPV6_EX),
+        ];
+        for (bit, hash_type) in rows {
+            assert_eq!(hash_type, 1 << bit);
+        }
+    }
+}

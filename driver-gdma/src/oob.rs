@@ -92,6 +92,9 @@ pub struct LongOob {
     pub tail: LongOobTail,
 }
 
+const _: () = assert!(size_of::<ShortOob>() == SHORT && size_of::<LongOobTail>() == 8);
+const _: () = assert!(size_of::<LongOob>() + 8 == LONG);
+
 impl LongOob {
     /// The OOB as it stands in the ring.
     #[inline]

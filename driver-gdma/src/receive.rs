@@ -99,6 +99,8 @@ mod tests {
     use core::ptr::NonNull;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::memory::test_memory::Memory;
 
@@ -138,5 +140,46 @@ mod tests {
             [0xCD, 0xAB, 0, 0, 32, 0, 0, 0]
         );
         assert_eq!(ring.head(), 0x0800_0001);
+    }
+
+    proptest! {
+        /// §2.2: "ring offset in bytes is (head*32) & (size-1)", "Doorbell value is head*32 in bytes,
+        /// truncated to u32"; §2.3: the address stands behind 8 bytes of header and 8 of OOB.
+        #[test]
+        fn buffers_go_to_the_units_of_their_cursors_across_wraps(
+            start in prop_oneof![
+                Just(0u32),
+                u32::MAX - 400..=u32::MAX,
+                0x7FFF_FF00..=0x8000_0100u32,
+                any::<u32>(),
+            ],
+            log2 in 12u32..=14,
+            bursts in prop::collection::vec(1u32..=128, 1..20),
+        ) {
+            let (memory, cell) = (Memory::new(1 << log2), AtomicU64::new(0));
+            let doorbell = NonNull::from(&cell).cast();
+            // SAFETY: the cell is aligned, atomic and outlives the ring; there is no device.
+            let ring = unsafe {
+                ReceiveRing::new(memory.ring(), 3, Doorbell::new(doorbell), 0x55, 2048)
+            };
+            let mut ring = ring.unwrap();
+            ring.head = start;
+            let mut cursor = u128::from(start);
+            for burst in bursts {
+                let from = ring.head();
+                for i in 0..burst {
+                    ring.set_address(from.wrapping_add(i), cursor as u64 + u64::from(i) + 1);
+                }
+                ring.commit(from.wrapping_add(burst));
+                let bytes = memory.bytes();
+                for i in 0..u128::from(burst) {
+                    let place = ((cursor + i) * 32 % (1 << log2)) as usize + 16;
+                    prop_assert_eq!(&bytes[place..][..8], &((cursor + i) as u64 + 1).to_le_bytes());
+                }
+                cursor += u128::from(burst);
+                prop_assert_eq!(u128::from(cell.load(Relaxed) >> 32), cursor * 32 % (1 << 32));
+                prop_assert_eq!(cell.load(Relaxed) as u32, 3);
+            }
+        }
     }
 }

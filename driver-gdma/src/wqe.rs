@@ -91,7 +91,7 @@ pub struct Sge {
     pub size: u32,
 }
 
-const _: () = assert!(size_of::<Sge>() == SGE);
+const _: () = assert!(size_of::<Sge>() == SGE && size_of::<WqeHeader>() == HEADER);
 
 impl Sge {
     /// The element as it stands in the ring.
