@@ -1,116 +1,140 @@
 //! What is behind the ports: where frames go that a port sends, and where those come from that it
 //! receives.
+//!
+//! A link loses nothing. Where it is full, [`Links::can_send`] says so and the port leaves its
+//! work in the send ring; where it is a source without a rate, [`Links::waits_for_buffers`] says so
+//! and the port takes a frame only when a buffer for it is posted.
 
+mod capture;
 mod generator;
 mod pace;
+mod replay;
+mod wire;
 
-use std::collections::VecDeque;
-use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use self::capture::Capture;
 use self::generator::Generator;
 use self::pace::Pace;
-use crate::config::{DeviceConfig, LinkConfig};
-use crate::{ModelError, pcap};
-
-/// Frames that may wait on a wire. A port whose wire is full sends no more until some arrived: a link
-/// loses nothing.
-const WIRE: usize = 4096;
-/// Frames kept for frames of the same size: their memory is used again.
-const SPARE: usize = WIRE;
+use self::replay::Replay;
+use self::wire::Wire;
+use crate::config::{DeviceConfig, LinkConfig, default_mac};
+use crate::error::ModelError;
 
 /// All links of a machine, by port counted over all devices.
 pub(crate) struct Links {
     ends: Vec<End>,
+    /// When the machine was built: the zero of links' time.
+    start: Instant,
+    /// Whether any link has a clock to look at.
+    timed: bool,
 }
 
-/// One port's end.
+/// One port's end of its link.
 struct End {
-    link: Link,
-    /// Frames on their way to this port.
-    arriving: VecDeque<Vec<u8>>,
-    spare: Vec<Vec<u8>>,
+    /// Where frames come from besides the wire.
+    source: Source,
+    /// What the port sends goes there.
+    target: Target,
+    /// Frames on their way to the port.
+    wire: Wire,
 }
 
-enum Link {
-    /// To the port with this index: itself for a loop.
-    Wire { peer: usize },
-    Pcap { frames: VecDeque<Vec<u8>>, capture: Option<Capture>, pace: Pace },
-    Gen { generator: Generator, pace: Pace },
-    Sink { kept: Option<Vec<Vec<u8>>> },
+/// Frames that no port of the machine sent.
+enum Source {
+    None,
+    Replay { replay: Replay, pace: Pace },
+    Generator { generator: Generator, pace: Pace },
 }
 
-/// A capture that is being written.
-struct Capture {
-    writer: pcap::Writer,
-    /// Since the last look something was written, or is not handed to the file system yet.
-    busy: bool,
-    unflushed: bool,
-}
-
-impl Capture {
-    fn write(&mut self, port: usize, frame: &[u8]) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        (self.busy, self.unflushed) = (true, true);
-        // A full disk must not stop the machine; the capture is short then, and says so.
-        if let Err(error) = self.writer.write(now, frame) {
-            tracing::error!(port, %error, "a frame is missing in the capture");
-        }
-    }
-
-    /// Hands everything to the file system once nothing was written for a turn.
-    fn tick(&mut self, port: usize) {
-        if self.unflushed && !std::mem::take(&mut self.busy) {
-            self.unflushed = false;
-            if let Err(error) = self.writer.flush() {
-                tracing::error!(port, %error, "the capture can't be written");
-            }
-        }
-    }
+/// Where frames go.
+enum Target {
+    /// To the wire of the port with this index, which may be the sender's own.
+    Port(usize),
+    Capture(Capture),
+    Keep(Vec<Vec<u8>>),
+    Nowhere,
 }
 
 impl Links {
-    /// The links of all ports; `pairs` are wired to each other.
+    /// The links of all ports; `pairs` of ports are wired to each other. Captures to replay are
+    /// read, captures to write are created.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Capture`] names the file and what is wrong with it; nothing was created if it
+    /// is one to replay.
     pub(crate) fn new(
         devices: &[DeviceConfig],
         pairs: &[(usize, usize)],
     ) -> Result<Self, ModelError> {
-        let partner = |port| {
-            let wired = pairs.iter().find(|(a, b)| *a == port || *b == port)?;
-            Some(if wired.0 == port { wired.1 } else { wired.0 })
-        };
-        let ports = devices.iter().flat_map(|device| &device.ports).enumerate();
-        let ends = ports.map(|(index, port)| {
-            let link = match &port.link {
-                LinkConfig::Loop => Link::Wire { peer: index },
-                LinkConfig::Pair => Link::Wire { peer: partner(index).unwrap_or(index) },
-                LinkConfig::Pcap { rx, tx, pps } => Link::Pcap {
-                    frames: rx.as_deref().map(replay).transpose()?.unwrap_or_default().into(),
-                    capture: tx.as_deref().map(capture).transpose()?,
-                    pace: Pace::new(*pps),
-                },
-                LinkConfig::Gen(config) => {
-                    Link::Gen { generator: Generator::new(config), pace: Pace::new(config.pps) }
-                }
-                LinkConfig::Sink { capture } => Link::Sink { kept: capture.then(Vec::new) },
-            };
-            Ok(End { link, arriving: VecDeque::new(), spare: Vec::new() })
-        });
-        Ok(Self { ends: ends.collect::<Result<_, ModelError>>()? })
+        let mut ends = Vec::new();
+        for (number, device) in devices.iter().enumerate() {
+            for (port, settings) in device.ports.iter().enumerate() {
+                let mac = settings.mac.unwrap_or_else(|| default_mac(number, port));
+                let (source, target) = match &settings.link {
+                    LinkConfig::Loop => (Source::None, Target::Port(ends.len())),
+                    LinkConfig::Pair => (Source::None, Target::Port(partner(ends.len(), pairs))),
+                    LinkConfig::Sink { capture: true } => (Source::None, Target::Keep(Vec::new())),
+                    LinkConfig::Sink { capture: false } => (Source::None, Target::Nowhere),
+                    LinkConfig::Gen(config) => {
+                        let generator = Generator::new(config, mac);
+                        let pace = Pace::new(config.pps);
+                        (Source::Generator { generator, pace }, Target::Nowhere)
+                    }
+                    LinkConfig::Pcap { rx: None, .. } => (Source::None, Target::Nowhere),
+                    LinkConfig::Pcap {
+                        rx: Some(path),
+                        pps,
+                        ..
+                    } => {
+                        let (replay, pace) = (Replay::open(path)?, Pace::new(*pps));
+                        (Source::Replay { replay, pace }, Target::Nowhere)
+                    }
+                };
+                ends.push(End {
+                    source,
+                    target,
+                    wire: Wire::default(),
+                });
+            }
+        }
+        // Creating a file empties it, so all that are replayed must have been read by now.
+        let ports = devices.iter().flat_map(|device| &device.ports);
+        for (end, settings) in ends.iter_mut().zip(ports.clone()) {
+            if let LinkConfig::Pcap { tx: Some(path), .. } = &settings.link {
+                let replayed = ports.clone().filter_map(|port| match &port.link {
+                    LinkConfig::Pcap { rx, .. } => rx.as_deref(),
+                    _ => None,
+                });
+                end.target = Target::Capture(Capture::create(path, replayed)?);
+            }
+        }
+        Ok(Self {
+            timed: ends.iter().any(End::is_timed),
+            ends,
+            start: Instant::now(),
+        })
     }
 
-    /// Lets time pass for links with a rate; hands captures to the file system.
+    /// Lets time pass until now: rates become due, captures are handed to the file system.
+    /// Called once a step.
+    #[inline]
     pub(crate) fn tick(&mut self) {
-        for (port, end) in self.ends.iter_mut().enumerate() {
-            match &mut end.link {
-                Link::Pcap { pace, capture, .. } => {
-                    pace.tick();
-                    if let Some(capture) = capture {
-                        capture.tick(port);
-                    }
-                }
-                Link::Gen { pace, .. } => pace.tick(),
-                Link::Wire { .. } | Link::Sink { .. } => {}
+        if self.timed {
+            self.tick_at(self.start.elapsed());
+        }
+    }
+
+    /// [`Links::tick`] with the time since the machine was built.
+    fn tick_at(&mut self, now: Duration) {
+        for end in &mut self.ends {
+            match &mut end.source {
+                Source::Replay { pace, .. } | Source::Generator { pace, .. } => pace.tick(now),
+                Source::None => {}
+            }
+            if let Target::Capture(capture) = &mut end.target {
+                capture.tick(now);
             }
         }
     }
@@ -118,193 +142,102 @@ impl Links {
     /// Whether `port` may send a frame now.
     #[inline]
     pub(crate) fn can_send(&self, port: usize) -> bool {
-        match &self.ends[port].link {
-            Link::Wire { peer } => self.ends[*peer].arriving.len() < WIRE,
+        match self.ends[port].target {
+            Target::Port(peer) => !self.ends[peer].wire.is_full(),
             _ => true,
         }
-    }
-
-    /// Whether frames for `port` wait until a buffer is there: sources without a rate. Others arrive
-    /// when they arrive.
-    #[inline]
-    pub(crate) fn waits_for_buffers(&self, port: usize) -> bool {
-        let end = &self.ends[port];
-        end.arriving.is_empty()
-            && match &end.link {
-                Link::Pcap { pace, .. } | Link::Gen { pace, .. } => pace.is_free(),
-                Link::Wire { .. } | Link::Sink { .. } => false,
-            }
     }
 
     /// Takes a frame that `port` sent.
     #[inline]
     pub(crate) fn send(&mut self, port: usize, frame: &[u8]) {
-        match &mut self.ends[port].link {
-            Link::Wire { peer } => {
+        match &mut self.ends[port].target {
+            Target::Port(peer) => {
                 let peer = *peer;
-                self.deliver(peer, frame);
+                self.ends[peer].wire.push(frame);
             }
-            Link::Pcap { capture: Some(capture), .. } => capture.write(port, frame),
-            Link::Sink { kept: Some(kept) } => kept.push(frame.to_vec()),
-            Link::Pcap { capture: None, .. } | Link::Gen { .. } | Link::Sink { kept: None } => {}
+            Target::Capture(capture) => capture.write(frame),
+            Target::Keep(kept) => kept.push(frame.to_vec()),
+            Target::Nowhere => {}
         }
     }
 
-    /// Lets a frame arrive at `port`.
-    #[inline]
+    /// Lets a frame arrive at `port`, before any of the link's own source.
     pub(crate) fn deliver(&mut self, port: usize, frame: &[u8]) {
-        let end = &mut self.ends[port];
-        let mut copy = end.spare.pop().unwrap_or_default();
-        copy.clear();
-        copy.extend_from_slice(frame);
-        end.arriving.push_back(copy);
+        self.ends[port].wire.push(frame);
     }
 
-    /// The next frame for `port`, into `frame`; false if there is none now.
+    /// Whether frames for `port` wait until a buffer is posted, instead of being lost without one.
+    #[inline]
+    pub(crate) fn waits_for_buffers(&self, port: usize) -> bool {
+        match &self.ends[port].source {
+            Source::None => false,
+            Source::Replay { pace, .. } | Source::Generator { pace, .. } => pace.is_unlimited(),
+        }
+    }
+
+    /// The next frame for `port`, in place of what `frame` held; false if there is none now.
     #[inline]
     pub(crate) fn receive(&mut self, port: usize, frame: &mut Vec<u8>) -> bool {
-        let end = &mut self.ends[port];
-        if let Some(next) = end.arriving.pop_front() {
-            let old = std::mem::replace(frame, next);
-            if end.spare.len() < SPARE {
-                end.spare.push(old);
-            }
+        let End { source, wire, .. } = &mut self.ends[port];
+        if wire.pop(frame) {
             return true;
         }
-        match &mut end.link {
-            Link::Pcap { frames, pace, .. } => match frames.pop_front_if(|_| pace.take()) {
-                Some(next) => {
-                    *frame = next;
-                    true
-                }
-                None => false,
-            },
-            Link::Gen { generator, pace } => {
-                let due = !generator.is_done() && pace.take();
-                if due {
-                    generator.next_into(frame);
-                }
-                due
+        match source {
+            Source::None => false,
+            Source::Replay { replay, pace } => {
+                !replay.is_done() && pace.take() && replay.next(frame)
             }
-            Link::Wire { .. } | Link::Sink { .. } => false,
+            Source::Generator { generator, pace } => {
+                !generator.is_done() && pace.take() && generator.next(frame)
+            }
         }
     }
 
-    /// What a capturing sink has kept.
+    /// Takes what a capturing sink has kept, oldest first; empty for other links.
     pub(crate) fn take_frames(&mut self, port: usize) -> Vec<Vec<u8>> {
-        match &mut self.ends[port].link {
-            Link::Sink { kept: Some(kept) } => std::mem::take(kept),
+        match &mut self.ends[port].target {
+            Target::Keep(kept) => std::mem::take(kept),
             _ => Vec::new(),
         }
     }
 
-    /// Whether every source that ends has ended, nothing is on a wire, and captures are written.
+    /// Whether every source that ends has ended, nothing is on a wire, and captures are in their
+    /// files.
     pub(crate) fn drained(&self) -> bool {
-        self.ends.iter().all(|end| {
-            end.arriving.is_empty()
-                && match &end.link {
-                    Link::Pcap { frames, capture, .. } => {
-                        frames.is_empty() && capture.as_ref().is_none_or(|capture| !capture.unflushed)
-                    }
-                    Link::Gen { generator, .. } => generator.is_done() || generator.is_endless(),
-                    Link::Wire { .. } | Link::Sink { .. } => true,
-                }
-        })
+        self.ends.iter().all(End::is_drained)
     }
 }
 
-fn replay(path: &Path) -> Result<Vec<Vec<u8>>, ModelError> {
-    pcap::read(path)
-        .map_err(|error| ModelError::Capture { path: path.to_owned(), cause: error.to_string() })
+impl End {
+    fn is_timed(&self) -> bool {
+        let paced = match &self.source {
+            Source::None => false,
+            Source::Replay { pace, .. } | Source::Generator { pace, .. } => !pace.is_unlimited(),
+        };
+        paced || matches!(self.target, Target::Capture(_))
+    }
+
+    fn is_drained(&self) -> bool {
+        let done = match &self.source {
+            Source::None => true,
+            Source::Replay { replay, .. } => replay.is_done(),
+            Source::Generator { generator, .. } => generator.is_done() || generator.is_endless(),
+        };
+        let written = match &self.target {
+            Target::Capture(capture) => capture.is_flushed(),
+            _ => true,
+        };
+        done && written && self.wire.is_empty()
+    }
 }
 
-fn capture(path: &Path) -> Result<Capture, ModelError> {
-    let writer = pcap::Writer::create(path).map_err(|error| ModelError::Capture {
-        path: path.to_owned(),
-        cause: format!("can't be written: {error}"),
-    })?;
-    Ok(Capture { writer, busy: false, unflushed: false })
+/// The other port of the pair. The configuration was checked: each port that says `pair` is in one.
+fn partner(port: usize, pairs: &[(usize, usize)]) -> usize {
+    let mut both_ways = pairs.iter().flat_map(|&(a, b)| [(a, b), (b, a)]);
+    let found = both_ways.find(|(one, _)| *one == port);
+    found.map_or(port, |(_, other)| other)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{GenConfig, PortConfig};
-
-    fn links(links: &[LinkConfig], pairs: &[(usize, usize)]) -> Links {
-        let port = |link: &LinkConfig| PortConfig { link: link.clone(), ..PortConfig::default() };
-        let device = DeviceConfig { ports: links.iter().map(port).collect(), ..Default::default() };
-        Links::new(&[device], pairs).unwrap()
-    }
-
-    fn receive(links: &mut Links, port: usize) -> Option<Vec<u8>> {
-        let mut frame = Vec::new();
-        links.receive(port, &mut frame).then_some(frame)
-    }
-
-    #[test]
-    fn a_loop_gives_frames_back_in_order_and_holds_back_when_full() {
-        let mut links = links(&[LinkConfig::Loop], &[]);
-        let mut sent = 0u32;
-        while links.can_send(0) {
-            links.send(0, &sent.to_be_bytes());
-            sent += 1;
-        }
-        assert!(!links.drained());
-        for expected in 0..sent {
-            assert_eq!(receive(&mut links, 0), Some(expected.to_be_bytes().to_vec()));
-            assert!(links.can_send(0));
-        }
-        assert_eq!(receive(&mut links, 0), None);
-        assert!(links.drained());
-    }
-
-    #[test]
-    fn a_pair_crosses() {
-        let mut links = links(&[LinkConfig::Pair, LinkConfig::Pair], &[(0, 1)]);
-        links.send(0, &[1]);
-        links.send(1, &[2]);
-        assert_eq!(receive(&mut links, 0), Some(vec![2]));
-        assert_eq!(receive(&mut links, 1), Some(vec![1]));
-    }
-
-    #[test]
-    fn a_capture_is_replayed_and_taken() {
-        let (rx, tx) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
-        let mut writer = pcap::Writer::create(rx.path()).unwrap();
-        for byte in 0..10u8 {
-            writer.write(Duration::ZERO, &[byte; 60]).unwrap();
-        }
-        writer.flush().unwrap();
-        let config = LinkConfig::Pcap {
-            rx: Some(rx.path().into()),
-            tx: Some(tx.path().into()),
-            pps: None,
-        };
-        let mut links = links(&[config], &[]);
-        while let Some(frame) = receive(&mut links, 0) {
-            links.send(0, &frame);
-        }
-        links.tick();
-        assert!(!links.drained(), "the capture is not on disk yet");
-        links.tick();
-        assert!(links.drained());
-        assert_eq!(pcap::read(tx.path()).unwrap(), pcap::read(rx.path()).unwrap());
-    }
-
-    #[test]
-    fn a_generator_ends_after_its_count_and_a_sink_keeps() {
-        let gen_config = GenConfig { count: Some(3), ..GenConfig::default() };
-        let mut links = links(&[LinkConfig::Gen(gen_config), LinkConfig::Sink { capture: true }], &[]);
-        assert!(!links.drained());
-        while let Some(frame) = receive(&mut links, 0) {
-            assert_eq!(frame.len(), 60);
-            links.send(1, &frame);
-        }
-        assert!(links.drained());
-        assert_eq!(links.take_frames(1).len(), 3);
-        assert_eq!(receive(&mut links, 1), None);
-        links.deliver(1, &[9]);
-        assert_eq!(receive(&mut links, 1), Some(vec![9]));
-    }
-}
+mod tests;
