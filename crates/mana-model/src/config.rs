@@ -198,13 +198,14 @@ impl Default for GenConfig {
     }
 }
 
-/// What the ib device reports (reference/mana-hardware.md §4.7). The model reports whatever stands
-/// here and refuses what goes beyond it, so absurd values are a test of the driver.
+/// What the ib device reports (reference/mana-hardware.md §4.7), whatever stands here: absurd values
+/// are a test of the driver. As in the kernel only `max_qp_wr`, `max_cqe` and `comp_vectors` are also
+/// enforced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// QPs.
     pub max_qp: u32,
-    /// Work requests of a queue; the kernel also refuses send queues above it.
+    /// Work requests of a queue.
     pub max_qp_wr: u32,
     /// Entries of a CQ.
     pub max_cqe: u32,

@@ -64,7 +64,7 @@ impl Kernel<'_> {
     /// reference, and must stay so until the object that takes the region is destroyed.
     pub(crate) unsafe fn pin(&mut self, address: u64, length: u64) -> Result<RegionId, Errno> {
         let end = address.checked_add(length);
-        if length == 0 || address % super::PAGE != 0 || end.is_none() {
+        if length == 0 || !address.is_multiple_of(super::PAGE) || end.is_none() {
             return Err(Errno::EINVAL);
         }
         // SAFETY: the caller's promise; objects leave the device under the lock of every step, so

@@ -14,6 +14,10 @@ use uverbs_abi::DoorbellKind;
 /// (reference/mana-hardware.md §2.7).
 const UNTOUCHED: u64 = u64::MAX;
 
+/// Cells of destroyed queues that are still looked at. Ids come back late, so without a bound they
+/// would pile up where queues come and go.
+const WATCHED: usize = 64;
+
 /// One register, on cache lines of its own because driver and device both write it.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -57,7 +61,7 @@ struct Mapped {
 pub(crate) struct Cells {
     /// Of queues that may exist: polled.
     live: Vec<Mapped>,
-    /// Of queues that were destroyed: read only where time does not matter.
+    /// Of the queues destroyed last: read only where time does not matter.
     retired: Vec<Mapped>,
 }
 
@@ -69,7 +73,7 @@ impl Cells {
             return Arc::clone(&mapped.cell);
         }
         let mapped = match self.retired.iter().position(is) {
-            Some(position) => self.retired.swap_remove(position),
+            Some(position) => self.retired.remove(position),
             None => Mapped {
                 kind,
                 queue_id,
@@ -92,6 +96,9 @@ impl Cells {
         if let Some(position) = found {
             let mapped = self.live.remove(position);
             mapped.cell.take();
+            if self.retired.len() == WATCHED {
+                self.retired.remove(0);
+            }
             self.retired.push(mapped);
         }
     }

@@ -139,7 +139,7 @@ impl Machine {
     }
 
     /// Whether nothing more comes from the links and nothing is inside a device.
-    pub(crate) fn drained(&self) -> bool {
+    pub(crate) fn drained(&mut self) -> bool {
         self.links.drained() && self.functions.iter().all(|function| function.device.idle())
     }
 
@@ -184,21 +184,24 @@ impl Machine {
 }
 
 impl Function {
-    /// Hands what was rung since the last call to the device. `all` also looks at cells of
-    /// destroyed queues.
+    /// Hands what was rung since the last call to the device; nowhere once it is gone. `all` also
+    /// looks at cells of destroyed queues.
     #[inline]
-    pub(crate) fn take_doorbells(&mut self, all: bool) {
+    fn take_doorbells(&mut self, all: bool) {
+        if self.gone {
+            return;
+        }
         let device = &mut self.device;
         for (&id, context) in &self.contexts {
             context.cells.take(all, |kind, queue, value| {
-                device.doorbell(id, kind, queue, value)
+                device.doorbell(id, kind, queue, value);
             });
         }
     }
 
     /// Writes completion events of the CQs that fired into their channels.
     #[inline]
-    pub(crate) fn deliver_events(&mut self) {
+    fn deliver_events(&mut self) {
         for cq_id in self.device.take_cq_events() {
             for context in self.contexts.values_mut() {
                 context.completion_event(cq_id);
@@ -208,7 +211,7 @@ impl Function {
 
     /// The device is gone: every context learns it and loses its objects, as the kernel destroys
     /// them when it disassociates (reference/mana-hardware.md §4.9).
-    pub(crate) fn disappear(&mut self) {
+    fn disappear(&mut self) {
         if self.gone {
             return;
         }
