@@ -1,1 +1,52 @@
-//! Under construction.
+//! What a dataplane sees of a poll-mode driver: packet buffers ([`Mbuf`]) from pools ([`Pool`]),
+//! bursts of them ([`Batch`], [`RxBurst`], [`TxBurst`]), offloads, statistics, capabilities.
+//!
+//! Nothing here knows a device. Drivers use the shadow rings ([`RxShadowRing`], [`TxShadowRing`])
+//! to own the buffers that are in their device's hands.
+//!
+//! ```
+//! use pmd_api::{Batch, Pool, PoolConfig};
+//!
+//! let pool = Pool::new(PoolConfig { buffers: 512, cache: 32, ..PoolConfig::default() })?;
+//! let mut batch = Batch::with_capacity(32);
+//! pool.alloc_bulk(&mut batch, 32)?;
+//! for mbuf in &mut batch {
+//!     mbuf.extend_from_slice(&[0; 60])?;
+//! }
+//! assert_eq!(pool.available(), 480);
+//! drop(batch);
+//! assert_eq!(pool.available(), 512);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is safe
+//! An mbuf may be dropped in any thread, after the last handle of its pool, leaked, or sent through
+//! another port. Its metadata is private memory that no device reaches: a device that misbehaves
+//! can spoil payload, never pointers. That it may write to a buffer after it has reported it
+//! complete is outside what this crate guarantees.
+
+mod batch;
+mod burst;
+mod capabilities;
+mod mbuf;
+mod meta;
+mod offload;
+mod pool;
+mod shadow;
+mod stats;
+mod sync;
+
+pub use batch::Batch;
+pub use burst::{Reject, RxBurst, TxBurst, TxOutcome};
+pub use capabilities::{Capabilities, Support};
+pub use mbuf::{Mbuf, MbufError, SegmentRef, Segments, SegmentsMut};
+pub use offload::{
+    Checksum, ChecksumError, HashType, OffloadError, RxWord, TxFlags, TxOffload, TxWord,
+    VLAN_PRESENT,
+};
+pub use pool::{Pool, PoolConfig, PoolError, PoolExhausted, PoolId};
+pub use shadow::{Posted, RxShadowRing, TxShadowRing};
+pub use stats::{PortStats, QueueStats};
+
+/// Bytes between the start of a buffer and where a received packet starts.
+pub const HEADROOM: usize = 128;

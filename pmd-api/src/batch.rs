@@ -1,0 +1,252 @@
+//! A burst's worth of packets.
+
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::RangeBounds;
+
+use crate::Mbuf;
+use crate::meta::Handle;
+use crate::pool;
+
+/// Packets in order, up to a capacity fixed at creation. Dropping it drops the packets.
+///
+/// `rx_burst` appends to it, `tx_burst` takes from its front.
+pub struct Batch {
+    /// Never grows beyond what it was allocated for.
+    mbufs: Vec<Mbuf>,
+    capacity: usize,
+}
+
+impl Batch {
+    /// An empty batch for `capacity` packets.
+    pub fn with_capacity(capacity: usize) -> Batch {
+        Batch { mbufs: Vec::with_capacity(capacity), capacity }
+    }
+
+    /// Appends a packet.
+    ///
+    /// # Errors
+    /// The packet itself, if the batch is full.
+    #[inline]
+    pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
+        if self.room() == 0 {
+            return Err(mbuf);
+        }
+        self.mbufs.push(mbuf);
+        Ok(())
+    }
+
+    /// Takes the last packet out.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Mbuf> {
+        self.mbufs.pop()
+    }
+
+    /// Takes packet `index` out; those behind it move up.
+    pub fn remove(&mut self, index: usize) -> Option<Mbuf> {
+        (index < self.len()).then(|| self.mbufs.remove(index))
+    }
+
+    /// Puts a packet in at `index`; those from there on move back.
+    ///
+    /// # Errors
+    /// The packet itself, if the batch is full.
+    ///
+    /// # Panics
+    /// If `index` is behind the end.
+    pub fn insert(&mut self, index: usize, mbuf: Mbuf) -> Result<(), Mbuf> {
+        if self.room() == 0 {
+            return Err(mbuf);
+        }
+        self.mbufs.insert(index, mbuf);
+        Ok(())
+    }
+
+    /// Number of packets.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.mbufs.len()
+    }
+
+    /// Whether there is no packet.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.mbufs.is_empty()
+    }
+
+    /// Packets it can hold.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Packets that can still be appended.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.capacity - self.len()
+    }
+
+    /// Drops all packets: in bulk where they are simple and of one pool.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.truncate(0);
+    }
+
+    /// Drops the packets from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        if len >= self.len() {
+            return;
+        }
+        let dropped = self.len() - len;
+        // SAFETY: `len` is less than the length. From here on the packets behind are ours only.
+        unsafe { self.mbufs.set_len(len) };
+        let slots = &self.mbufs.spare_capacity_mut()[..dropped];
+        // SAFETY: these slots held mbufs, which are handles; nothing has touched them since.
+        let handles = unsafe { std::slice::from_raw_parts(slots.as_ptr().cast(), dropped) };
+        // SAFETY: they are out of the vector, so this is their only owner.
+        unsafe { pool::drop_all(handles) };
+    }
+
+    /// Takes a range of packets out, in order. Packets not taken from the iterator are dropped with
+    /// it; if it is leaked, so are they and those behind the range.
+    pub fn drain(
+        &mut self,
+        range: impl RangeBounds<usize>,
+    ) -> impl DoubleEndedIterator<Item = Mbuf> + ExactSizeIterator + '_ {
+        self.mbufs.drain(range)
+    }
+
+    /// Keeps the packets for which `keep` says so, in order; drops the others.
+    pub fn retain_mut(&mut self, keep: impl FnMut(&mut Mbuf) -> bool) {
+        self.mbufs.retain_mut(keep);
+    }
+
+    /// Appends packets until the batch is full, and returns those that are left.
+    pub fn fill_from<I: IntoIterator<Item = Mbuf>>(&mut self, mbufs: I) -> I::IntoIter {
+        let mut mbufs = mbufs.into_iter();
+        while self.room() != 0 {
+            let Some(mbuf) = mbufs.next() else { break };
+            self.mbufs.push(mbuf);
+        }
+        mbufs
+    }
+
+    /// Moves packets from the front of `other` to the end of this batch: all, or what there is room
+    /// for. Returns how many.
+    pub fn append(&mut self, other: &mut Batch) -> usize {
+        let count = other.len().min(self.room());
+        self.mbufs.extend(other.mbufs.drain(..count));
+        count
+    }
+
+    /// The packets.
+    #[inline]
+    pub fn as_slice(&self) -> &[Mbuf] {
+        &self.mbufs
+    }
+
+    /// The packets, to change, exchange or reorder.
+    #[inline]
+    pub fn as_mut_slice(&mut self) -> &mut [Mbuf] {
+        &mut self.mbufs
+    }
+
+    /// The packets, in order.
+    #[inline]
+    pub fn iter(&self) -> std::slice::Iter<'_, Mbuf> {
+        self.mbufs.iter()
+    }
+
+    /// The packets, in order, to change.
+    #[inline]
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Mbuf> {
+        self.mbufs.iter_mut()
+    }
+
+    /// The first `count` unused slots behind the packets. `count` is at most the room.
+    #[inline]
+    pub(crate) fn free_slots(&mut self, count: usize) -> &mut [MaybeUninit<Handle>] {
+        debug_assert!(count <= self.room());
+        let slots = &mut self.mbufs.spare_capacity_mut()[..count];
+        // SAFETY: an mbuf is a handle in its memory, and a slot that may be uninitialised takes
+        // either. `grow` demands that only handles that are mbufs are counted.
+        unsafe { &mut *(std::ptr::from_mut(slots) as *mut [MaybeUninit<Handle>]) }
+    }
+
+    /// Makes the next `count` slots part of the batch.
+    ///
+    /// # Safety
+    /// `count` is at most the room, and handles of whole mbufs that nobody else owns were written
+    /// into the next `count` of [`Batch::free_slots`].
+    #[inline]
+    pub(crate) unsafe fn grow(&mut self, count: usize) {
+        let len = self.len() + count;
+        debug_assert!(len <= self.capacity);
+        // SAFETY: initialised, says the caller, and within the capacity.
+        unsafe { self.mbufs.set_len(len) }
+    }
+
+    /// Moves the first `into.len()` packets out; the others move to the front.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline]
+    pub(crate) fn move_prefix(&mut self, into: (&mut [MaybeUninit<Handle>], &mut [MaybeUninit<Handle>])) {
+        let count = into.0.len() + into.1.len();
+        assert!(count <= self.len());
+        let rest = self.len() - count;
+        let mbufs = self.mbufs.as_mut_ptr().cast::<MaybeUninit<Handle>>();
+        // SAFETY: `count + rest` mbufs, which are handles, are at `mbufs`; `into` is borrowed
+        // exclusively and so elsewhere. Every packet ends up in one place: the length is set to 0
+        // before the first is copied, and to `rest` when the others are at the front.
+        unsafe {
+            self.mbufs.set_len(0);
+            into.0.as_mut_ptr().copy_from_nonoverlapping(mbufs, into.0.len());
+            into.1.as_mut_ptr().copy_from_nonoverlapping(mbufs.add(into.0.len()), into.1.len());
+            mbufs.copy_from(mbufs.add(count), rest);
+            self.mbufs.set_len(rest);
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = &'a Mbuf;
+    type IntoIter = std::slice::Iter<'a, Mbuf>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a mut Batch {
+    type Item = &'a mut Mbuf;
+    type IntoIter = std::slice::IterMut<'a, Mbuf>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}
+
+impl IntoIterator for Batch {
+    type Item = Mbuf;
+    type IntoIter = std::vec::IntoIter<Mbuf>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let mut batch = ManuallyDrop::new(self);
+        std::mem::take(&mut batch.mbufs).into_iter()
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch")
+            .field("mbufs", &self.mbufs)
+            .field("capacity", &self.capacity)
+            .finish()
+    }
+}

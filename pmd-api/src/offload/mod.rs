@@ -1,0 +1,9 @@
+//! What a device found out about a packet, and what it is asked to do with one.
+
+mod checksum;
+mod rx;
+mod tx;
+
+pub use checksum::ChecksumError;
+pub use rx::{Checksum, HashType, RxWord, VLAN_PRESENT};
+pub use tx::{OffloadError, TxFlags, TxOffload, TxWord};

@@ -1,0 +1,152 @@
+//! How buffers go home.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::depot::Depot;
+use super::{Lines, thread};
+use crate::meta::{Handle, Origin, SINGLE};
+
+/// Drops an mbuf: each of its segments goes home, unless clones still refer to its buffer.
+///
+/// # Safety
+/// The caller owns the mbuf whose first line this is, and gives it up.
+#[inline]
+pub(crate) unsafe fn drop_one(first: Handle) {
+    // SAFETY: owned by the caller, so its pool is alive.
+    let line = unsafe { first.line() };
+    if line.is_simple() {
+        // The last accesses of clones that are gone come before the reuse of the buffer.
+        fence(Ordering::Acquire);
+        // SAFETY: simple and the caller's: as free memory is.
+        unsafe { put(first, line.origin.get().pool()) }
+    } else {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { drop_segments(first) }
+    }
+}
+
+/// Drops many mbufs: neighbours that are simple and of one pool go home together.
+///
+/// # Safety
+/// The caller owns the mbufs whose first lines these are, and gives them up.
+pub(crate) unsafe fn drop_all(mut mbufs: &[Handle]) {
+    while let Some((&first, others)) = mbufs.split_first() {
+        // SAFETY: owned by the caller, so its pool is alive.
+        let line = unsafe { first.line() };
+        if !line.is_simple() {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { drop_segments(first) };
+            mbufs = others;
+            continue;
+        }
+        let origin = line.origin.get();
+        let like_it = |mbuf: &&Handle| {
+            // SAFETY: as above.
+            let line = unsafe { mbuf.line() };
+            line.head.load(Ordering::Relaxed) == SINGLE && line.origin.get() == origin
+        };
+        let run = 1 + others.iter().take_while(like_it).count();
+        let (run, rest) = mbufs.split_at(run);
+        fence(Ordering::Acquire);
+        // SAFETY: simple, the caller's, and of one pool.
+        unsafe { put_many(run, thread::record(origin.pool())) };
+        mbufs = rest;
+    }
+}
+
+/// Sends lines home that all keep the invariant of free memory and are of the pool with this id;
+/// looks at none of them. The thread claims a cache record if it has none.
+///
+/// # Safety
+/// The caller owns the lines, which are as said, and gives them up.
+#[inline]
+pub(crate) unsafe fn recycle(lines: &[Handle], pool: u32) {
+    let Some(&first) = lines.first() else { return };
+    // SAFETY: the lines are not home, so their pool is alive.
+    let record = unsafe { thread::claimed_record(pool, || Lines::depot_of(first)) };
+    // SAFETY: the caller's promise.
+    unsafe { put_many(lines, record) }
+}
+
+/// # Safety
+/// As for [`recycle`]; the record is this thread's in that pool, found a moment ago.
+#[inline]
+unsafe fn put_many(lines: &[Handle], record: Option<thread::RecordPointer>) {
+    let Some(&first) = lines.first() else { return };
+    match record {
+        // SAFETY: this thread's record; nothing of the user's runs meanwhile. The lines are handed
+        // over and keep their pool alive.
+        Some(record) => unsafe { record.as_ref().put(lines, || Lines::depot_of(first)) },
+        // SAFETY: as above.
+        None => unsafe { Depot::put(Lines::depot_of(first), lines) },
+    }
+}
+
+/// # Safety
+/// The caller owns the line, which is as free memory is and of the pool with this id, and gives it
+/// up.
+#[inline]
+unsafe fn put(line: Handle, pool: u32) {
+    let record = thread::record(pool);
+    if let Some(record) = record {
+        // SAFETY: this thread's record; nothing of the user's runs meanwhile.
+        if unsafe { record.as_ref().push(line) } {
+            return;
+        }
+    }
+    // SAFETY: the caller's promise; `push` did nothing.
+    unsafe { put_many(&[line], record) }
+}
+
+/// # Safety
+/// As for [`drop_one`].
+#[cold]
+#[inline(never)]
+unsafe fn drop_segments(first: Handle) {
+    let mut next = Some(first);
+    while let Some(segment) = next {
+        // SAFETY: the segments of a chain belong to the owner of the first one.
+        let line = unsafe { segment.line() };
+        // As free memory is, before others may free it.
+        next = line.next.take();
+        line.set_segments(1);
+        line.pkt_len.set(line.data_len.get());
+        let mut buffer = segment;
+        if line.origin.get().is_clone() {
+            // SAFETY: owned by the caller.
+            buffer = unsafe { drop_clone(segment) };
+        }
+        // SAFETY: this segment's reference keeps the pool of the buffer alive.
+        let owner = unsafe { buffer.line() };
+        let pool = owner.origin.get().pool();
+        if owner.drop_reference() {
+            // SAFETY: no reference is left, so the line is ours. Its mbuf was dropped, and made it
+            // as free memory is, before it gave up its reference; or just now, above.
+            unsafe { put(buffer, pool) };
+        }
+    }
+}
+
+/// Gives a clone's line its own buffer back and sends it home. Returns the line whose buffer it
+/// referred to, with the reference that the clone had.
+///
+/// # Safety
+/// The caller owns the line, a clone without next, and gives it up.
+unsafe fn drop_clone(clone: Handle) -> Handle {
+    // SAFETY: owned by the caller, so its pool is alive until it is put home below.
+    let (line, depot) = unsafe { (clone.line(), Lines::depot_of(clone)) };
+    // SAFETY: as above.
+    let body = unsafe { depot.as_ref() }.body();
+    let owner = body.lines.owner_of(clone).expect("a clone's line has an owner of its buffer");
+    body.lines.set_owner(clone, None);
+    let pool = body.id;
+    line.address.set(body.own_buffer(clone));
+    line.origin.set(Origin::own(pool, body.length));
+    line.data_off.set(crate::HEADROOM as u16);
+    line.data_len.set(0);
+    line.pkt_len.set(0);
+    // SAFETY: its own buffer, empty, one segment; nobody refers to a buffer that was never shared:
+    // clones of the clone count in the owner's line.
+    unsafe { put(clone, pool) };
+    owner
+}

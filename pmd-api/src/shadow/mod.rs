@@ -1,0 +1,54 @@
+//! Shadow rings: the packets that a device has in its hands, in the order of its descriptors.
+
+mod rx;
+mod tx;
+
+pub use rx::{Posted, RxShadowRing};
+pub use tx::TxShadowRing;
+
+use std::mem::MaybeUninit;
+
+use crate::meta::Handle;
+
+/// Slots of a ring, 8 bytes each, a power of two. The cursors are the rings' own.
+struct Slots {
+    slots: Box<[MaybeUninit<Handle>]>,
+}
+
+impl Slots {
+    /// `capacity` is rounded up to a power of two.
+    ///
+    /// # Panics
+    /// If it is 0 or above 2^31.
+    fn new(capacity: u32) -> Self {
+        assert!((1..=1 << 31).contains(&capacity), "a shadow ring of {capacity} slots");
+        let capacity = capacity.next_power_of_two() as usize;
+        Self { slots: Box::new_uninit_slice(capacity) }
+    }
+
+    #[inline]
+    fn mask(&self) -> usize {
+        self.slots.len() - 1
+    }
+
+    /// `count` slots from cursor `start` on, in two pieces. At most the capacity.
+    #[inline]
+    fn pieces(&self, start: u32, count: u32) -> (&[MaybeUninit<Handle>], &[MaybeUninit<Handle>]) {
+        let at = start as usize & self.mask();
+        let before = (count as usize).min(self.slots.len() - at);
+        (&self.slots[at..at + before], &self.slots[..count as usize - before])
+    }
+
+    /// The same, to write.
+    #[inline]
+    fn pieces_mut(
+        &mut self,
+        start: u32,
+        count: u32,
+    ) -> (&mut [MaybeUninit<Handle>], &mut [MaybeUninit<Handle>]) {
+        let at = start as usize & self.mask();
+        let (front, back) = self.slots.split_at_mut(at);
+        let before = (count as usize).min(back.len());
+        (&mut back[..before], &mut front[..count as usize - before])
+    }
+}

@@ -1,0 +1,215 @@
+//! Buffers posted to a device for reception.
+
+use super::Slots;
+use crate::pool::DataAddress;
+use crate::{Batch, HEADROOM, Pool, pool};
+
+/// Free buffers of one pool in the hands of a device, oldest first, in a ring of fixed capacity.
+/// Dropping it sends them home.
+///
+/// The metadata of a buffer is not looked at on its way: it is written once, when a packet has
+/// arrived in it ([`Posted::set_received`]).
+pub struct RxShadowRing {
+    slots: Slots,
+    head: u32,
+    tail: u32,
+    pool_id: u32,
+    port: u16,
+    /// Bytes that a packet may have.
+    data_limit: u32,
+    address: DataAddress,
+    pool: Pool,
+}
+
+// SAFETY: the ring owns its buffers, and mbufs are `Send`.
+unsafe impl Send for RxShadowRing {}
+
+impl RxShadowRing {
+    /// A ring for `capacity` buffers (rounded up to a power of two) of `pool`, empty. `port` is
+    /// written into every packet received.
+    ///
+    /// # Panics
+    /// If `capacity` is 0 or above 2^31.
+    pub fn new(capacity: u32, pool: Pool, port: u16) -> Self {
+        Self::with_cursor(capacity, pool, port, 0)
+    }
+
+    fn with_cursor(capacity: u32, pool: Pool, port: u16, cursor: u32) -> Self {
+        Self {
+            slots: Slots::new(capacity),
+            head: cursor,
+            tail: cursor,
+            pool_id: pool.id().0,
+            port,
+            data_limit: pool.data_room() - HEADROOM as u32,
+            address: pool.body().data_address(),
+            pool,
+        }
+    }
+
+    /// Buffers it can hold.
+    pub fn capacity(&self) -> u32 {
+        self.slots.slots.len() as u32
+    }
+
+    /// Buffers in it.
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.tail.wrapping_sub(self.head)
+    }
+
+    /// Whether no buffer is in it.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.head == self.tail
+    }
+
+    /// Buffers that it can still take.
+    #[inline]
+    pub fn room(&self) -> u32 {
+        self.capacity() - self.len()
+    }
+
+    /// Bytes that a packet received into one of the buffers may have.
+    pub fn data_limit(&self) -> u32 {
+        self.data_limit
+    }
+
+    /// The pool the buffers come from.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Takes up to `count` buffers from the pool, fewer if the pool or the ring runs short, through
+    /// this thread's cache record. Tells `post` for each its number within this call and the
+    /// address at which the packet will start, behind the headroom. Returns how many it took.
+    ///
+    /// If `post` panics, the buffers are in the ring nevertheless.
+    #[inline]
+    pub fn refill(&mut self, count: u32, mut post: impl FnMut(u32, u64)) -> u32 {
+        let count = count.min(self.room());
+        let start = self.tail;
+        let (before, after) = self.slots.pieces_mut(start, count);
+        let wanted = before.len();
+        let mut got = self.pool.fill(before, 0);
+        if got == wanted && !after.is_empty() {
+            got += self.pool.fill(after, 0);
+        }
+        let got = got as u32;
+        self.tail = start.wrapping_add(got);
+        let address = self.address;
+        let (before, after) = self.slots.pieces(start, got);
+        let mut number = 0;
+        for piece in [before, after] {
+            // SAFETY: `fill` has initialised these slots.
+            for line in unsafe { piece.assume_init_ref() } {
+                post(number, address.of(*line));
+                number += 1;
+            }
+        }
+        got
+    }
+
+    /// The buffers in the ring, to note what has arrived in the oldest ones.
+    #[inline]
+    pub fn posted(&mut self) -> Posted<'_> {
+        Posted {
+            head: self.head as usize,
+            len: self.len(),
+            data_limit: self.data_limit,
+            port: self.port,
+            slots: &mut self.slots,
+        }
+    }
+
+    /// Moves up to `count` of the oldest buffers to the end of `batch`, fewer if there are fewer or
+    /// the batch is full. Returns how many. They are packets: those for which nothing was
+    /// noted with [`Posted::set_received`] have whatever length their last use left.
+    #[inline]
+    pub fn receive(&mut self, count: u32, batch: &mut Batch) -> u32 {
+        let room = u32::try_from(batch.room()).unwrap_or(u32::MAX);
+        let count = count.min(self.len()).min(room);
+        let (before, after) = self.slots.pieces(self.head, count);
+        let into = batch.free_slots(count as usize);
+        into[..before.len()].copy_from_slice(before);
+        into[before.len()..].copy_from_slice(after);
+        self.head = self.head.wrapping_add(count);
+        // SAFETY: these slots hold whole mbufs (free memory is), which the ring has let go of.
+        unsafe { batch.grow(count as usize) };
+        count
+    }
+
+    /// Sends up to `count` of the oldest buffers back to the pool. Returns how many.
+    pub fn discard(&mut self, count: u32) -> u32 {
+        let count = count.min(self.len());
+        let start = self.head;
+        self.head = start.wrapping_add(count);
+        let (before, after) = self.slots.pieces(start, count);
+        for piece in [before, after] {
+            // SAFETY: slots between head and tail hold lines that came out of the pool; the ring
+            // has let go of them above. At most their first half was written since.
+            unsafe { pool::recycle(piece.assume_init_ref(), self.pool_id) };
+        }
+        count
+    }
+}
+
+impl Drop for RxShadowRing {
+    fn drop(&mut self) {
+        self.discard(self.len());
+    }
+}
+
+impl std::fmt::Debug for RxShadowRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RxShadowRing")
+            .field("capacity", &self.capacity())
+            .field("head", &self.head)
+            .field("tail", &self.tail)
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The buffers of a receive ring, oldest first. Values, so that a loop keeps them in registers.
+pub struct Posted<'a> {
+    slots: &'a mut Slots,
+    head: usize,
+    len: u32,
+    data_limit: u32,
+    port: u16,
+}
+
+impl Posted<'_> {
+    /// Buffers in the ring.
+    #[inline]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Notes that a packet of `len` bytes has arrived in the `index`-th oldest buffer, with its RSS
+    /// hash and receive word (see [`RxWord`](crate::RxWord)). Writes 32 bytes of metadata and
+    /// reads none. `false`, and nothing is written, if there is no such buffer or the packet is
+    /// longer than it.
+    #[inline]
+    #[must_use]
+    pub fn set_received(&mut self, index: u32, len: u32, hash: u32, rx_word: u32) -> bool {
+        if index >= self.len || len > self.data_limit {
+            return false;
+        }
+        let at = self.head.wrapping_add(index as usize) & self.slots.mask();
+        // SAFETY: slots between head and tail hold lines of this ring's pool, which are this
+        // ring's alone and as free memory is; the mask keeps `at` inside; the length was checked.
+        unsafe {
+            let line = self.slots.slots.get_unchecked(at).assume_init_read();
+            line.write_first_half(self.port, len, hash, rx_word);
+        }
+        true
+    }
+}
