@@ -19,7 +19,10 @@ pub struct Batch {
 impl Batch {
     /// An empty batch for `capacity` packets.
     pub fn with_capacity(capacity: usize) -> Batch {
-        Batch { mbufs: Vec::with_capacity(capacity), capacity }
+        Batch {
+            mbufs: Vec::with_capacity(capacity),
+            capacity,
+        }
     }
 
     /// Appends a packet.
@@ -190,7 +193,10 @@ impl Batch {
     /// # Panics
     /// If there are fewer.
     #[inline]
-    pub(crate) fn move_prefix(&mut self, into: (&mut [MaybeUninit<Handle>], &mut [MaybeUninit<Handle>])) {
+    pub(crate) fn move_prefix(
+        &mut self,
+        into: (&mut [MaybeUninit<Handle>], &mut [MaybeUninit<Handle>]),
+    ) {
         let count = into.0.len() + into.1.len();
         assert!(count <= self.len());
         let rest = self.len() - count;
@@ -200,8 +206,12 @@ impl Batch {
         // before the first is copied, and to `rest` when the others are at the front.
         unsafe {
             self.mbufs.set_len(0);
-            into.0.as_mut_ptr().copy_from_nonoverlapping(mbufs, into.0.len());
-            into.1.as_mut_ptr().copy_from_nonoverlapping(mbufs.add(into.0.len()), into.1.len());
+            into.0
+                .as_mut_ptr()
+                .copy_from_nonoverlapping(mbufs, into.0.len());
+            into.1
+                .as_mut_ptr()
+                .copy_from_nonoverlapping(mbufs.add(into.0.len()), into.1.len());
             mbufs.copy_from(mbufs.add(count), rest);
             self.mbufs.set_len(rest);
         }

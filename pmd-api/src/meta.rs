@@ -175,7 +175,9 @@ impl Line {
     #[inline]
     pub(crate) fn data(&self) -> *mut u8 {
         // The offset never exceeds the buffer's length.
-        self.address.get().wrapping_add(usize::from(self.data_off.get()))
+        self.address
+            .get()
+            .wrapping_add(usize::from(self.data_off.get()))
     }
 }
 

@@ -42,6 +42,10 @@ counters! {
         bytes,
         /// Packets that the device reported as failed.
         errors,
+        /// Bytes of those packets, where the device tells.
+        error_bytes,
+        /// Completions that contradict the driver's own state.
+        bad_completions,
         /// Receive: buffers that could not be posted because the pool had none.
         nombuf,
         /// Transmit: packets that were refused because they can never be sent.
@@ -77,12 +81,29 @@ mod tests {
 
     #[test]
     fn readings_add_up_and_their_difference_survives_a_wrap() {
-        let a = QueueStats { packets: 1, bytes: 60, ..QueueStats::default() };
+        let a = QueueStats {
+            packets: 1,
+            bytes: 60,
+            ..QueueStats::default()
+        };
         let mut sum = a;
         sum += a;
-        assert_eq!(sum, QueueStats { packets: 2, bytes: 120, ..QueueStats::default() });
-        let before = PortStats { rx_packets: u64::MAX, ..PortStats::default() };
-        let after = PortStats { rx_packets: 4, ..PortStats::default() };
+        assert_eq!(
+            sum,
+            QueueStats {
+                packets: 2,
+                bytes: 120,
+                ..QueueStats::default()
+            }
+        );
+        let before = PortStats {
+            rx_packets: u64::MAX,
+            ..PortStats::default()
+        };
+        let after = PortStats {
+            rx_packets: 4,
+            ..PortStats::default()
+        };
         assert_eq!((after - before).rx_packets, 5);
     }
 }

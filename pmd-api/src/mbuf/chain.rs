@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
 use super::{Mbuf, MbufError, line_data};
-use crate::meta::Handle;
 use crate::PoolId;
+use crate::meta::Handle;
 
 impl Mbuf {
     /// Appends the segments of `tail` to this packet. What `tail` knew as a packet (port, hash,
@@ -35,7 +35,9 @@ impl Mbuf {
         // SAFETY: the line behind the first one was this mbuf's, and no chain leads to it now.
         let tail = unsafe { Mbuf::from_handle(rest) };
         tail.line().set_segments((self.segments() - 1) as u16);
-        tail.line().pkt_len.set(line.pkt_len.get() - line.data_len.get());
+        tail.line()
+            .pkt_len
+            .set(line.pkt_len.get() - line.data_len.get());
         tail.line().port.set(u16::MAX);
         tail.line().hash.set(0);
         tail.line().rx.set(0);
@@ -60,12 +62,18 @@ impl Mbuf {
     /// The segments, in order.
     #[inline]
     pub fn iter(&self) -> Segments<'_> {
-        Segments { next: Some(self.0), of: PhantomData }
+        Segments {
+            next: Some(self.0),
+            of: PhantomData,
+        }
     }
 
     /// The bytes of the segments, in order, to write; `None` for one whose buffer is shared.
     pub fn iter_mut(&mut self) -> SegmentsMut<'_> {
-        SegmentsMut { next: Some(self.0), of: PhantomData }
+        SegmentsMut {
+            next: Some(self.0),
+            of: PhantomData,
+        }
     }
 }
 
@@ -147,7 +155,10 @@ impl<'a> Iterator for Segments<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<SegmentRef<'a>> {
-        let segment = SegmentRef { line: self.next?, of: PhantomData };
+        let segment = SegmentRef {
+            line: self.next?,
+            of: PhantomData,
+        };
         self.next = segment.line().next.get();
         Some(segment)
     }

@@ -49,7 +49,11 @@ impl Mbuf {
         // SAFETY: the lines of a chain belong to its mbuf. Not dropped here.
         let of = std::mem::ManuallyDrop::new(unsafe { Mbuf::from_handle(of) });
         let from = of.line();
-        let owner = if from.origin.get().is_clone() { of.owner_of_clone() } else { of.0 };
+        let owner = if from.origin.get().is_clone() {
+            of.owner_of_clone()
+        } else {
+            of.0
+        };
         // SAFETY: the reference of `of` keeps the pool of the buffer alive; of a line that may be
         // another's only `head` is touched.
         if !unsafe { owner.line() }.add_reference() {

@@ -5,7 +5,7 @@ mod clone;
 mod copy;
 mod packet;
 
-pub use chain::{Segments, SegmentsMut, SegmentRef};
+pub use chain::{SegmentRef, Segments, SegmentsMut};
 
 use std::mem::ManuallyDrop;
 use std::slice;
@@ -198,7 +198,9 @@ impl Mbuf {
         let depot = unsafe { Lines::depot_of(self.0) };
         // SAFETY: as above.
         let lines = &unsafe { depot.as_ref() }.body().lines;
-        lines.owner_of(self.0).expect("a clone's line has an owner of its buffer")
+        lines
+            .owner_of(self.0)
+            .expect("a clone's line has an owner of its buffer")
     }
 
     /// Adds `count` bytes before the data, whose contents are whatever the buffer held, and returns
@@ -210,7 +212,10 @@ impl Mbuf {
         let line = self.line();
         let headroom = self.headroom();
         if count > headroom {
-            return Err(MbufError::Headroom { wanted: count, headroom });
+            return Err(MbufError::Headroom {
+                wanted: count,
+                headroom,
+            });
         }
         if self.is_shared() {
             return Err(MbufError::Shared);
@@ -231,7 +236,10 @@ impl Mbuf {
         let mut last = self.last();
         let tailroom = tailroom(last.line());
         if count > tailroom {
-            return Err(MbufError::Tailroom { wanted: count, tailroom });
+            return Err(MbufError::Tailroom {
+                wanted: count,
+                tailroom,
+            });
         }
         if last.is_shared() {
             return Err(MbufError::Shared);
@@ -322,7 +330,7 @@ fn tailroom(line: &Line) -> usize {
 
 /// The bytes of a segment. The result must not outlive the borrow of the mbuf it belongs to.
 #[inline]
-fn line_data<'a>(line: &'a Line) -> &'a [u8] {
+fn line_data(line: &Line) -> &[u8] {
     // SAFETY: offset and length lie within the buffer; its memory is initialised (the region was
     // mapped zeroed) and stays mapped while the mbuf is out. Exclusive borrows of it exist only
     // while its mbuf is borrowed exclusively and no clone exists.

@@ -48,10 +48,8 @@ impl Mbuf {
     /// The data is shared, or does not hold the headers that `l2_len` and `l3_len` promise.
     pub fn prepare_checksums(&mut self) -> Result<(), ChecksumError> {
         let offload = self.tx_offload();
-        let any = TxFlags::IPV4_CHECKSUM
-            | TxFlags::TCP_CHECKSUM
-            | TxFlags::UDP_CHECKSUM
-            | TxFlags::TSO;
+        let any =
+            TxFlags::IPV4_CHECKSUM | TxFlags::TCP_CHECKSUM | TxFlags::UDP_CHECKSUM | TxFlags::TSO;
         if !offload.flags.intersects(any) {
             return Ok(());
         }
@@ -61,7 +59,12 @@ impl Mbuf {
 
 /// The same for the bytes of the first segment.
 fn prepare(data: &mut [u8], offload: TxOffload) -> Result<(), ChecksumError> {
-    let TxOffload { flags, l2_len, l3_len, .. } = offload;
+    let TxOffload {
+        flags,
+        l2_len,
+        l3_len,
+        ..
+    } = offload;
     let (l2_len, l3_len) = (usize::from(l2_len), usize::from(l3_len));
     let v6 = flags.contains(TxFlags::IPV6);
     // A protocol, and where its header has the checksum.
@@ -85,7 +88,11 @@ fn prepare(data: &mut [u8], offload: TxOffload) -> Result<(), ChecksumError> {
     let ip = &mut headers[l2_len..];
     let (asked, found) = (if v6 { 6 } else { 4 }, ip[0] >> 4);
     if found != asked {
-        return Err(ChecksumError::Version { asked, found, at: l2_len });
+        return Err(ChecksumError::Version {
+            asked,
+            found,
+            at: l2_len,
+        });
     }
     // Of the IP packet, its header included.
     let ip_len = match v6 {
@@ -112,7 +119,9 @@ fn prepare(data: &mut [u8], offload: TxOffload) -> Result<(), ChecksumError> {
 
 /// The ones' complement sum of a pseudo header (RFC 793, 768, 8200), not complemented.
 fn pseudo_header_sum(addresses: &[u8], protocol: u8, l4_len: u32) -> u16 {
-    let words = addresses.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let words = addresses
+        .chunks_exact(2)
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
     let mut sum = words.sum::<u32>() + u32::from(protocol) + (l4_len >> 16) + (l4_len & 0xFFFF);
     while sum > 0xFFFF {
         sum = (sum >> 16) + (sum & 0xFFFF);

@@ -144,10 +144,14 @@ mod tests {
     #[test]
     fn each_hash_type_bit_of_the_receive_word_has_its_meaning() {
         use HashType::*;
-        let types =
-            [Ipv4, TcpIpv4, UdpIpv4, Ipv6, TcpIpv6, UdpIpv6, Ipv6Ex, TcpIpv6Ex, UdpIpv6Ex];
+        let types = [
+            Ipv4, TcpIpv4, UdpIpv4, Ipv6, TcpIpv6, UdpIpv6, Ipv6Ex, TcpIpv6Ex, UdpIpv6Ex,
+        ];
         for (bit, hash_type) in types.into_iter().enumerate() {
-            assert_eq!(RxWord::from_bits(1 << (16 + bit)).hash_type(), Some(hash_type));
+            assert_eq!(
+                RxWord::from_bits(1 << (16 + bit)).hash_type(),
+                Some(hash_type)
+            );
             assert_eq!(hash_type as usize, bit);
             // L3 mask: bits 0, 3, 6 (§3.7).
             assert_eq!(hash_type.has_ports(), ![0, 3, 6].contains(&bit));
@@ -167,7 +171,11 @@ mod tests {
         use Checksum::*;
         let verdicts = |bits| {
             let word = RxWord::from_bits(bits);
-            (word.ip_checksum(), word.l4_checksum(), word.outer_ip_checksum())
+            (
+                word.ip_checksum(),
+                word.l4_checksum(),
+                word.outer_ip_checksum(),
+            )
         };
         assert_eq!(verdicts(0), (Unknown, Unknown, Unknown));
         assert_eq!(verdicts(0x0200_0000), (Good, Unknown, Unknown));

@@ -111,7 +111,9 @@ impl TxWord {
     /// VLAN tag to insert, if that is asked for.
     #[inline]
     pub fn vlan_tci(self) -> Option<u16> {
-        self.flags().contains(TxFlags::VLAN).then_some((self.0 >> VLAN_TCI) as u16)
+        self.flags()
+            .contains(TxFlags::VLAN)
+            .then_some((self.0 >> VLAN_TCI) as u16)
     }
 
     /// Bytes before the TCP or UDP header.
@@ -141,7 +143,14 @@ impl TxOffload {
     /// A length that is too large, or flags that contradict each other.
     #[inline]
     pub fn word(self) -> Result<TxWord, OffloadError> {
-        let Self { flags, vlan_tci, l2_len, l3_len, l4_len, mss } = self;
+        let Self {
+            flags,
+            vlan_tci,
+            l2_len,
+            l3_len,
+            l4_len,
+            mss,
+        } = self;
         let transport = u32::from(l2_len) + u32::from(l3_len);
         if l2_len > 0x7F {
             return Err(OffloadError::L2Len(l2_len));
@@ -215,8 +224,13 @@ mod tests {
 
     #[test]
     fn the_largest_lengths_fit_and_larger_ones_are_refused() {
-        let largest =
-            TxOffload { l2_len: 127, l3_len: 896, l4_len: 255, mss: 16383, ..TxOffload::default() };
+        let largest = TxOffload {
+            l2_len: 127,
+            l3_len: 896,
+            l4_len: 255,
+            mss: 16383,
+            ..TxOffload::default()
+        };
         assert_eq!(largest.word().unwrap().offload(), largest);
         let refused = |change: fn(&mut TxOffload)| {
             let mut offload = largest;
@@ -224,14 +238,23 @@ mod tests {
             offload.word().unwrap_err()
         };
         assert_eq!(refused(|o| o.l2_len = 128), OffloadError::L2Len(128));
-        assert_eq!(refused(|o| o.l3_len = 897), OffloadError::TransportOffset(1024));
+        assert_eq!(
+            refused(|o| o.l3_len = 897),
+            OffloadError::TransportOffset(1024)
+        );
         assert_eq!(refused(|o| o.l4_len = 256), OffloadError::L4Len(256));
         assert_eq!(refused(|o| o.mss = 16384), OffloadError::Mss(16384));
     }
 
     #[test]
     fn contradicting_requests_are_refused() {
-        let word = |flags| TxOffload { flags, ..TxOffload::default() }.word();
+        let word = |flags| {
+            TxOffload {
+                flags,
+                ..TxOffload::default()
+            }
+            .word()
+        };
         let (v4, v6) = (TxFlags::IPV4, TxFlags::IPV6);
         assert_eq!(word(TxFlags::TCP_CHECKSUM), Err(OffloadError::IpVersion));
         assert_eq!(word(TxFlags::IPV4_CHECKSUM), Err(OffloadError::IpVersion));
@@ -240,7 +263,10 @@ mod tests {
             word(v4 | TxFlags::TCP_CHECKSUM | TxFlags::UDP_CHECKSUM),
             Err(OffloadError::Conflict)
         );
-        assert_eq!(word(v6 | TxFlags::IPV4_CHECKSUM), Err(OffloadError::Conflict));
+        assert_eq!(
+            word(v6 | TxFlags::IPV4_CHECKSUM),
+            Err(OffloadError::Conflict)
+        );
         assert!(word(v6 | TxFlags::UDP_CHECKSUM).is_ok());
         assert!(word(v4).is_ok());
     }

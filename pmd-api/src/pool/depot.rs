@@ -69,7 +69,10 @@ impl<T: Copy, B> Depot<T, B> {
         // SAFETY: nobody frees the depot before it is retired below.
         let (ring, records) = unsafe {
             let depot = this.as_ptr();
-            (NonNull::new_unchecked(&raw mut (*depot).ring), Arc::clone(&(*depot).records))
+            (
+                NonNull::new_unchecked(&raw mut (*depot).ring),
+                Arc::clone(&(*depot).records),
+            )
         };
         let resting = records.close();
         // SAFETY: as above; `resting` items stay where they are for good.
@@ -89,7 +92,10 @@ impl<T: Copy, B> Depot<T, B> {
 
     /// Items at home: in the ring and in the records. Exact while nobody takes or gives back.
     pub(crate) fn available(&self) -> u32 {
-        self.ring.len().saturating_add(self.records.len()).min(self.capacity)
+        self.ring
+            .len()
+            .saturating_add(self.records.len())
+            .min(self.capacity)
     }
 
     pub(crate) fn capacity(&self) -> u32 {
@@ -122,7 +128,11 @@ impl<T: Copy, B> Claim<T, B> {
         // SAFETY: alive, says the caller.
         let records = unsafe { depot.as_ref() }.records();
         let index = records.claim()?;
-        Some(Self { depot, records: Arc::clone(records), index })
+        Some(Self {
+            depot,
+            records: Arc::clone(records),
+            index,
+        })
     }
 
     /// The record. Lives as long as the claim.

@@ -137,7 +137,10 @@ unsafe fn drop_clone(clone: Handle) -> Handle {
     let (line, depot) = unsafe { (clone.line(), Lines::depot_of(clone)) };
     // SAFETY: as above.
     let body = unsafe { depot.as_ref() }.body();
-    let owner = body.lines.owner_of(clone).expect("a clone's line has an owner of its buffer");
+    let owner = body
+        .lines
+        .owner_of(clone)
+        .expect("a clone's line has an owner of its buffer");
     body.lines.set_owner(clone, None);
     let pool = body.id;
     line.address.set(body.own_buffer(clone));

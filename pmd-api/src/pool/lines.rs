@@ -68,8 +68,14 @@ impl Lines {
                 }
             }
         }
-        let owners = (0..slots).map(|_| AtomicPtr::new(ptr::null_mut())).collect();
-        Self { base, slots, owners }
+        let owners = (0..slots)
+            .map(|_| AtomicPtr::new(ptr::null_mut()))
+            .collect();
+        Self {
+            base,
+            slots,
+            owners,
+        }
     }
 
     fn layout(slots: usize) -> Layout {
@@ -128,7 +134,10 @@ impl Lines {
     /// The line's pool is alive, and keeps being so while the result is used.
     #[inline]
     pub(crate) unsafe fn depot_of(line: Handle) -> NonNull<PoolDepot> {
-        let header = line.as_ptr().as_ptr().map_addr(|address| address & !(SLAB - 1));
+        let header = line
+            .as_ptr()
+            .as_ptr()
+            .map_addr(|address| address & !(SLAB - 1));
         // SAFETY: slabs are aligned to their size and begin with a header; the handle was derived
         // from the whole allocation. `set_depot` came before any line was handed out.
         unsafe {

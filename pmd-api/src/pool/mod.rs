@@ -97,7 +97,10 @@ pub enum PoolError {
         buffers: u32,
     },
     /// More records than a pool can have.
-    #[error("pool `{name}`: {records} cache records; a pool has at most {}", record::MAX_RECORDS)]
+    #[error(
+        "pool `{name}`: {records} cache records; a pool has at most {}",
+        record::MAX_RECORDS
+    )]
     CacheRecords {
         /// The pool.
         name: String,
@@ -240,7 +243,14 @@ impl Pool {
     /// # Errors
     /// A configuration that cannot be, or the memory's error.
     pub fn new(config: PoolConfig) -> Result<Pool, PoolError> {
-        let PoolConfig { name, buffers, data_room, cache, cache_records, memory } = config;
+        let PoolConfig {
+            name,
+            buffers,
+            data_room,
+            cache,
+            cache_records,
+            memory,
+        } = config;
         if buffers == 0 || buffers > MAX_BUFFERS {
             return Err(PoolError::Buffers { name, buffers });
         }
@@ -249,10 +259,17 @@ impl Pool {
             _ => return Err(PoolError::DataRoom { name, data_room }),
         };
         if cache_records > record::MAX_RECORDS {
-            return Err(PoolError::CacheRecords { name, records: cache_records });
+            return Err(PoolError::CacheRecords {
+                name,
+                records: cache_records,
+            });
         }
         if cache_records != 0 && u64::from(cache) * 3 / 2 > u64::from(buffers) {
-            return Err(PoolError::Cache { name, cache, buffers });
+            return Err(PoolError::Cache {
+                name,
+                cache,
+                buffers,
+            });
         }
         // An odd number of cache lines from buffer to buffer: a power of two would put the same
         // part of every packet into the same few sets of the CPU's cache.
@@ -272,11 +289,21 @@ impl Pool {
             Line::new(id, base.wrapping_add(buffer * stride), length)
         });
         let handles = lines.handles();
-        let body = Body { lines, id, name, region, stride, length, cache };
+        let body = Body {
+            lines,
+            id,
+            name,
+            region,
+            stride,
+            length,
+            cache,
+        };
         let depot = Depot::new(&handles, RecordTable::new(cache_records, cache), body);
         // SAFETY: just made; this handle keeps it.
         unsafe { depot.as_ref() }.body().lines.set_depot(depot);
-        Ok(Pool { shared: Arc::new(Shared { depot }) })
+        Ok(Pool {
+            shared: Arc::new(Shared { depot }),
+        })
     }
 
     #[inline]
@@ -317,7 +344,10 @@ impl Pool {
     #[inline]
     pub fn alloc_bulk(&self, batch: &mut Batch, count: usize) -> Result<(), PoolExhausted> {
         let room = batch.room();
-        assert!(count <= room, "{count} buffers for a batch with room for {room}");
+        assert!(
+            count <= room,
+            "{count} buffers for a batch with room for {room}"
+        );
         let slots = batch.free_slots(count);
         if self.fill(slots, count) < count {
             return Err(PoolExhausted { wanted: count });
@@ -413,5 +443,6 @@ impl std::fmt::Debug for Pool {
 /// The next id; `None` when all are used up.
 fn next_id() -> Option<u32> {
     static NEXT: AtomicU32 = AtomicU32::new(thread::NO_POOL + 1);
-    NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1)).ok()
+    NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1))
+        .ok()
 }

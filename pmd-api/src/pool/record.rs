@@ -67,7 +67,10 @@ impl<T: Copy> RecordTable<T> {
 
     /// Items resting in all records.
     pub(crate) fn len(&self) -> u32 {
-        self.records.iter().map(|record| record.len.load(Ordering::Acquire)).sum()
+        self.records
+            .iter()
+            .map(|record| record.len.load(Ordering::Acquire))
+            .sum()
     }
 
     /// Closes all records and returns how many items rest in them for good.
@@ -137,11 +140,7 @@ impl<T: Copy> Record<T> {
     /// As for [`Record::push`]. `depot` returns the pool's; it is alive because the items are
     /// missing from it, and may be gone when this returns.
     #[inline]
-    pub(crate) unsafe fn put<B>(
-        &self,
-        items: &[T],
-        depot: impl FnOnce() -> NonNull<Depot<T, B>>,
-    ) {
+    pub(crate) unsafe fn put<B>(&self, items: &[T], depot: impl FnOnce() -> NonNull<Depot<T, B>>) {
         let len = self.len.load(Ordering::Relaxed);
         if len as usize + items.len() <= self.limit as usize
             && self.gate.load(Ordering::Relaxed) & STATE == OPEN
@@ -210,7 +209,10 @@ impl<T: Copy> Record<T> {
             // The oldest go, the youngest are the likeliest to be in a CPU's cache. The `keep`
             // items that stay are missing, so the depot outlives this.
             // SAFETY: the owner's items, as above.
-            unsafe { self.slots.lend(0, out as usize, |items| Depot::put(depot, items)) };
+            unsafe {
+                self.slots
+                    .lend(0, out as usize, |items| Depot::put(depot, items))
+            };
             // SAFETY: the owner's slots; nobody reads them while the gate says FLUSHING.
             unsafe { self.slots.move_to_front(out as usize, keep as usize) };
             self.len.store(keep, Ordering::Release);
@@ -218,7 +220,12 @@ impl<T: Copy> Record<T> {
         let reopened = (gate >> ARGUMENT).wrapping_add(1) << ARGUMENT | OPEN;
         if self
             .gate
-            .compare_exchange(gate | FLUSHING, reopened, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(
+                gate | FLUSHING,
+                reopened,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
             .is_ok()
         {
             return true;
@@ -242,7 +249,9 @@ impl<T: Copy> Record<T> {
         // SAFETY: written slots of the owner; the items are missing, so the depot is alive.
         unsafe {
             self.slots
-                .lend(from as usize, (to - from) as usize, |items| Depot::put(depot, items));
+                .lend(from as usize, (to - from) as usize, |items| {
+                    Depot::put(depot, items)
+                });
         }
     }
 
@@ -324,7 +333,10 @@ impl<T: Copy> Record<T> {
                 _ => 0,
             };
             let closed = u64::from(len) << ARGUMENT | CLOSED;
-            match self.gate.compare_exchange(gate, closed, Ordering::AcqRel, Ordering::Acquire) {
+            match self
+                .gate
+                .compare_exchange(gate, closed, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return len,
                 Err(now) => gate = now,
             }

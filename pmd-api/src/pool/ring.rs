@@ -110,7 +110,11 @@ impl<T: Copy> BulkRing<T> {
                 .compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
             {
-                return if missing != 0 && left == 0 { Home::Free } else { Home::Continue };
+                return if missing != 0 && left == 0 {
+                    Home::Free
+                } else {
+                    Home::Continue
+                };
             }
         }
     }
@@ -180,7 +184,9 @@ impl<T: Copy> BulkRing<T> {
         while self.consumer.tail.load(Ordering::Acquire) != head {
             wait(&mut turns);
         }
-        self.consumer.tail.store(head.wrapping_add(count), Ordering::Release);
+        self.consumer
+            .tail
+            .store(head.wrapping_add(count), Ordering::Release);
         count
     }
 

@@ -38,7 +38,10 @@ impl<T: Copy> Slots<T> {
         // SAFETY: the caller vouches for the range and its exclusive use; `UnsafeCell` and
         // `MaybeUninit` are transparent, so the slots are consecutive `T`s. `items` is a shared
         // borrow, so it cannot overlap slots nobody else may reach.
-        unsafe { to.add(start).copy_from_nonoverlapping(items.as_ptr(), items.len()) }
+        unsafe {
+            to.add(start)
+                .copy_from_nonoverlapping(items.as_ptr(), items.len())
+        }
     }
 
     /// Copies the slots from `start` on into `into`.
@@ -51,7 +54,10 @@ impl<T: Copy> Slots<T> {
         let from = UnsafeCell::raw_get(self.slots.as_ptr());
         // SAFETY: the caller vouches for the range; `into` is an exclusive borrow and therefore
         // no part of the slots.
-        unsafe { into.as_mut_ptr().copy_from_nonoverlapping(from.add(start), into.len()) }
+        unsafe {
+            into.as_mut_ptr()
+                .copy_from_nonoverlapping(from.add(start), into.len())
+        }
     }
 
     /// Lends `len` slots from `start` on as a slice.

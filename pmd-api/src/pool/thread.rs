@@ -81,7 +81,10 @@ pub(crate) unsafe fn claimed_record(
 fn look_up(pool: u32) -> Option<RecordPointer> {
     let found = CLAIMS.try_with(|claims| {
         let claims = claims.0.try_borrow().ok()?;
-        claims.iter().find(|(id, _)| *id == pool).map(|(_, claim)| claim.record())
+        claims
+            .iter()
+            .find(|(id, _)| *id == pool)
+            .map(|(_, claim)| claim.record())
     });
     let found = found.ok().flatten();
     set_memo((pool, found));
@@ -120,7 +123,9 @@ unsafe fn claim(pool: u32, depot: NonNull<PoolDepot>) -> Option<RecordPointer> {
 fn closed_claims() -> Vec<(u32, Claim<Handle, Body>)> {
     let closed = CLAIMS.try_with(|claims| {
         let mut claims = claims.0.try_borrow_mut().ok()?;
-        let closed: Vec<_> = claims.extract_if(.., |(_, claim)| claim.is_closed()).collect();
+        let closed: Vec<_> = claims
+            .extract_if(.., |(_, claim)| claim.is_closed())
+            .collect();
         // The memo may name one of them.
         set_memo((NO_POOL, None));
         Some(closed)

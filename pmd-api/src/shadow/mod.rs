@@ -21,9 +21,14 @@ impl Slots {
     /// # Panics
     /// If it is 0 or above 2^31.
     fn new(capacity: u32) -> Self {
-        assert!((1..=1 << 31).contains(&capacity), "a shadow ring of {capacity} slots");
+        assert!(
+            (1..=1 << 31).contains(&capacity),
+            "a shadow ring of {capacity} slots"
+        );
         let capacity = capacity.next_power_of_two() as usize;
-        Self { slots: Box::new_uninit_slice(capacity) }
+        Self {
+            slots: Box::new_uninit_slice(capacity),
+        }
     }
 
     #[inline]
@@ -36,7 +41,10 @@ impl Slots {
     fn pieces(&self, start: u32, count: u32) -> (&[MaybeUninit<Handle>], &[MaybeUninit<Handle>]) {
         let at = start as usize & self.mask();
         let before = (count as usize).min(self.slots.len() - at);
-        (&self.slots[at..at + before], &self.slots[..count as usize - before])
+        (
+            &self.slots[at..at + before],
+            &self.slots[..count as usize - before],
+        )
     }
 
     /// The same, to write.

@@ -1,5 +1,8 @@
 //! Buffers posted to a device for reception.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
+
 use super::Slots;
 use crate::pool::DataAddress;
 use crate::{Batch, HEADROOM, Pool, pool};
@@ -119,6 +122,7 @@ impl RxShadowRing {
             data_limit: self.data_limit,
             port: self.port,
             slots: &mut self.slots,
+            not_sync: PhantomData,
         }
     }
 
@@ -178,6 +182,8 @@ pub struct Posted<'a> {
     len: u32,
     data_limit: u32,
     port: u16,
+    /// It writes through shared borrows, so it stays on one thread.
+    not_sync: PhantomData<Cell<()>>,
 }
 
 impl Posted<'_> {
@@ -199,13 +205,14 @@ impl Posted<'_> {
     /// longer than it.
     #[inline]
     #[must_use]
-    pub fn set_received(&mut self, index: u32, len: u32, hash: u32, rx_word: u32) -> bool {
+    pub fn set_received(&self, index: u32, len: u32, hash: u32, rx_word: u32) -> bool {
         if index >= self.len || len > self.data_limit {
             return false;
         }
         let at = self.head.wrapping_add(index as usize) & self.slots.mask();
         // SAFETY: slots between head and tail hold lines of this ring's pool, which are this
-        // ring's alone and as free memory is; the mask keeps `at` inside; the length was checked.
+        // ring's alone and as free memory is, and the ring is borrowed by this thread; the mask
+        // keeps `at` inside; the length was checked.
         unsafe {
             let line = self.slots.slots.get_unchecked(at).assume_init_read();
             line.write_first_half(self.port, len, hash, rx_word);

@@ -46,7 +46,14 @@ impl TxShadowRing {
     fn with_cursor(capacity: u32, cursor: u32) -> Self {
         let slots = Slots::new(capacity);
         let runs = vec![Run::default(); slots.slots.len()].into();
-        Self { slots, runs, head: cursor, tail: cursor, first_run: cursor, last_run: cursor }
+        Self {
+            slots,
+            runs,
+            head: cursor,
+            tail: cursor,
+            first_run: cursor,
+            last_run: cursor,
+        }
     }
 
     /// Packets it can hold.
@@ -90,7 +97,9 @@ impl TxShadowRing {
         mut accept: impl FnMut(&Mbuf, bool) -> bool,
     ) -> usize {
         let limit = limit.min(self.room() as usize).min(batch.len());
-        let Some(first) = batch.as_slice().first() else { return 0 };
+        let Some(first) = batch.as_slice().first() else {
+            return 0;
+        };
         let origin = first.line().origin.get().to_own();
         let mut count = 0;
         let mut alike = true;
@@ -121,7 +130,10 @@ impl TxShadowRing {
         if self.first_run != self.last_run && self.runs[last as usize & mask].pool == pool {
             self.runs[last as usize & mask].end = self.tail;
         } else {
-            self.runs[self.last_run as usize & mask] = Run { end: self.tail, pool };
+            self.runs[self.last_run as usize & mask] = Run {
+                end: self.tail,
+                pool,
+            };
             self.last_run = self.last_run.wrapping_add(1);
         }
     }
