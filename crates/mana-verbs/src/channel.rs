@@ -54,3 +54,50 @@ impl CompletionChannel {
         &self.inner.context
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::scripted::{Machine, ring};
+
+    #[test]
+    fn an_event_names_the_queue_by_its_user_handle() {
+        let machine = Machine::new();
+        let pd = machine.pd();
+        let channel = pd.context().create_channel().unwrap();
+        let _first = pd.create_cq(ring(4096), 64, 0, None).unwrap();
+        let cq = pd.create_cq(ring(4096), 64, 3, Some(&channel)).unwrap();
+        assert_eq!(channel.next_event().unwrap(), None);
+        let mut script = machine.script();
+        let sent = script.calls["create cq"].inputs[&2].clone();
+        let file = script.completion_events.as_mut().unwrap();
+        file.write_all(&sent).unwrap();
+        assert_eq!(channel.next_event().unwrap(), Some(cq.user_handle()));
+        assert_eq!(cq.user_handle(), 2);
+    }
+
+    #[test]
+    fn a_channel_of_another_context_is_refused() {
+        let machine = Machine::new();
+        let channel = machine.context().create_channel().unwrap();
+        let error = machine.pd().create_cq(ring(4096), 64, 0, Some(&channel));
+        assert!(matches!(error, Err(VerbsError::Argument { .. })));
+    }
+
+    #[test]
+    fn the_channel_lives_as_long_as_its_queue() {
+        let machine = Machine::new();
+        let pd = machine.pd();
+        let channel = pd.context().create_channel().unwrap();
+        let inner = Arc::downgrade(&channel.inner);
+        let cq = pd.create_cq(ring(4096), 64, 0, Some(&channel)).unwrap();
+        let queue = pd.create_work_queue(ring(4096), 64, cq).unwrap();
+        let rss = pd.create_rss(1, vec![queue], &[0; 40]).unwrap();
+        drop(channel);
+        assert!(inner.upgrade().is_some());
+        rss.destroy().unwrap();
+        assert!(inner.upgrade().is_none());
+    }
+}

@@ -209,3 +209,158 @@ impl fmt::Debug for Context {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use uverbs_abi::Errno;
+    use uverbs_abi::ids::{EVENT_DEVICE_FATAL, EVENT_PORT_ACTIVE, EVENT_PORT_ERR};
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::scripted::Machine;
+
+    #[test]
+    fn opening_probes_the_id_and_creates_the_context_in_the_order_of_libibverbs() {
+        let machine = Machine::new();
+        let context = machine.context();
+        assert_eq!(context.driver_id(), 20);
+        assert_eq!(context.comp_vectors(), 8);
+        assert_eq!(context.attributes().phys_port_cnt, 2);
+        let expected = ["probe", "get context", "alloc async event", "query device"];
+        assert_eq!(machine.log(), expected);
+        drop(context.clone());
+        assert_eq!(machine.log(), [""; 0]);
+        drop(context);
+        assert_eq!(machine.log(), ["close"]);
+    }
+
+    #[test]
+    fn the_driver_id_is_found_with_and_without_netlink_and_when_netlink_is_wrong() {
+        for (accepted, told, probes) in [
+            (20, None, 1),
+            (19, None, 2),
+            (19, Some(19), 1),
+            (20, Some(19), 2),
+            (19, Some(20), 2),
+            (23, Some(23), 1),
+        ] {
+            let mut machine = Machine::new();
+            machine.script().driver_id = accepted;
+            machine.device.driver_id = told;
+            let context = machine.context();
+            assert_eq!(context.driver_id(), accepted);
+            let log = machine.log();
+            assert_eq!(log.iter().filter(|call| *call == "probe").count(), probes);
+            // The id goes into every call from now on.
+            context.alloc_pd().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_unknown_driver_id_is_an_error_that_names_what_was_tried() {
+        let mut machine = Machine::new();
+        machine.script().driver_id = 21;
+        machine.device.driver_id = Some(7);
+        let error = Context::open(&machine, &machine.device).unwrap_err();
+        assert!(error.to_string().contains("[7, 20, 19]"), "{error}");
+        assert_eq!(machine.log(), ["probe", "probe", "probe", "close"]);
+    }
+
+    #[test]
+    fn a_device_of_another_vendor_is_not_opened() {
+        let mut machine = Machine::new();
+        machine.device.vendor_id = 0x15b3;
+        let error = Context::open(&machine, &machine.device).unwrap_err();
+        assert!(matches!(error, VerbsError::Argument { .. }));
+        assert_eq!(machine.log(), [""; 0]);
+    }
+
+    #[test]
+    fn a_failure_at_any_step_of_opening_keeps_its_errno_and_closes() {
+        let operations = [
+            operation::FIND_DRIVER_ID,
+            operation::GET_CONTEXT,
+            operation::ALLOC_ASYNC_EVENT,
+            operation::QUERY_DEVICE,
+        ];
+        for (nth, operation) in operations.into_iter().enumerate() {
+            let machine = Machine::new();
+            machine.script().fail_nth = Some((nth, Errno::ENOMEM));
+            let error = Context::open(&machine, &machine.device).unwrap_err();
+            assert_eq!(error.operation(), Some(operation));
+            assert_eq!(error.errno(), Some(Errno::ENOMEM));
+            assert_eq!(machine.log().last().unwrap(), "close");
+        }
+    }
+
+    #[test]
+    fn attributes_are_passed_on_however_absurd() {
+        let machine = Machine::new();
+        machine.script().attributes = zerocopy::FromBytes::read_from_bytes(&[0xFF; 304]).unwrap();
+        let context = machine.context();
+        assert_eq!(context.attributes().max_qp_wr, u32::MAX);
+        assert_eq!(context.attributes().phys_port_cnt, u8::MAX);
+        assert!(!context.attributes().carries_ethernet());
+
+        machine.script().attributes.response_length = 175;
+        let error = Context::open(&machine, &machine.device).unwrap_err();
+        assert!(matches!(error, VerbsError::Answer { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_port_number_travels_as_a_constant_of_8_bytes() {
+        let machine = Machine::new();
+        let attributes = machine.context().port_attributes(255).unwrap();
+        assert_eq!(attributes.state, 255);
+        let script = machine.script();
+        assert_eq!(
+            script.calls["query port"].inputs[&0],
+            [255, 0, 0, 0, 0, 0, 0, 0]
+        );
+    }
+
+    #[test]
+    fn events_are_read_one_by_one_without_waiting() {
+        let machine = Machine::new();
+        let context = machine.context();
+        assert_eq!(context.next_async_event().unwrap(), None);
+        for (element, event_type) in [
+            (2, EVENT_PORT_ERR),
+            (1, EVENT_PORT_ACTIVE),
+            (0, EVENT_DEVICE_FATAL),
+            (5, 77),
+        ] {
+            let event = wire::AsyncEvent {
+                element,
+                event_type,
+                reserved: 0,
+            };
+            let mut script = machine.script();
+            let file = script.async_events.as_mut().unwrap();
+            file.write_all(event.as_bytes()).unwrap();
+        }
+        let next = || context.next_async_event().unwrap();
+        assert_eq!(next(), Some(AsyncEvent::PortError(2)));
+        assert_eq!(next(), Some(AsyncEvent::PortActive(1)));
+        assert_eq!(next(), Some(AsyncEvent::DeviceFatal));
+        let other = AsyncEvent::Other {
+            event_type: 77,
+            element: 5,
+        };
+        assert_eq!(next(), Some(other));
+        assert_eq!(next(), None);
+    }
+
+    #[test]
+    fn a_doorbell_cell_is_that_of_the_transport_and_its_errors_name_the_operation() {
+        let machine = Machine::new();
+        let context = machine.context();
+        let cell = context.doorbell(DoorbellKind::Send, 11).unwrap();
+        assert!(cell.is_aligned());
+        machine.script().fail.insert("doorbell", Errno::EINVAL);
+        let error = context.doorbell(DoorbellKind::Send, 11).unwrap_err();
+        assert_eq!(error.operation(), Some(operation::MAP_DOORBELL));
+    }
+}

@@ -126,3 +126,28 @@ impl CompletionQueue {
         (self.object, self.parts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scripted::{Machine, ring};
+
+    #[test]
+    fn entries_that_the_ring_has_no_room_for_are_refused_before_the_kernel_is_asked() {
+        let machine = Machine::new();
+        let pd = machine.pd();
+        machine.log();
+        for entries in [0, 65, 1 << 26, u32::MAX] {
+            let error = pd.create_cq(ring(4096), entries, 0, None).unwrap_err();
+            assert!(
+                matches!(error, VerbsError::Argument { .. }),
+                "{entries}: {error}"
+            );
+        }
+        assert_eq!(machine.log(), [""; 0]);
+        let cq = pd.create_cq(ring(4096), 64, 0, None).unwrap();
+        assert_eq!(cq.entries(), 64);
+        cq.destroy().unwrap();
+        assert_eq!(machine.log(), ["create cq", "destroy cq"]);
+    }
+}

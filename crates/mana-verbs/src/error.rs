@@ -162,13 +162,23 @@ fn fix(operation: &'static str, errno: Errno) -> &'static str {
         (operation::CREATE_SEND_QUEUE, Errno::EPERM) => {
             "raw packets need CAP_NET_RAW: run as root or `sudo setcap cap_net_raw+ep PROGRAM`"
         }
+        (operation::CREATE_SEND_QUEUE, Errno::EINVAL) => {
+            "work requests up to max_qp_wr, 30 segments and an existing port are possible, and one \
+             port for all send queues of a protection domain"
+        }
         (operation::CREATE_RSS, Errno::EBUSY) => {
             "another RSS queue pair uses this protection domain; destroy it first"
         }
         (operation::CREATE_RSS, Errno::EINVAL) => {
             "create the port's send queues first, on the same protection domain"
         }
-        (operation::REGISTER_MEMORY | operation::CREATE_CQ, Errno::ENOMEM) => {
+        (
+            operation::REGISTER_MEMORY
+            | operation::CREATE_CQ
+            | operation::CREATE_SEND_QUEUE
+            | operation::CREATE_WORK_QUEUE,
+            Errno::ENOMEM,
+        ) => {
             "pinned memory is limited by RLIMIT_MEMLOCK; raise it: `ulimit -l unlimited`, or \
              LimitMEMLOCK=infinity in a service"
         }

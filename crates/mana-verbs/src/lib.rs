@@ -56,3 +56,14 @@ pub use pd::ProtectionDomain;
 pub use rss::{QueueIds, RssQueuePair};
 pub use send_queue::{SendQueue, SendQueueSpec};
 pub use work_queue::WorkQueue;
+
+const _: () = {
+    const fn assert_send<T: Send>() {}
+    assert_send::<MemoryRegion>();
+    assert_send::<SendQueue>();
+    assert_send::<RssQueuePair>();
+    const fn assert_sync<T: Send + Sync>() {}
+    assert_sync::<Context>();
+    assert_sync::<ProtectionDomain>();
+    assert_sync::<CompletionChannel>();
+};

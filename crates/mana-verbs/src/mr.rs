@@ -90,3 +90,44 @@ impl MemoryRegion {
         self.object.destroy()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scripted::{Machine, region};
+
+    /// Layout of reference/mana-hardware.md §5.3: start 8, length 16, hca_va 24, pd 32, access 36.
+    #[test]
+    fn the_whole_region_is_registered_under_its_own_addresses() {
+        let machine = Machine::new();
+        let pd = machine.pd();
+        let region = region();
+        for (access, bits) in [(Access::LocalRead, 0), (Access::LocalWrite, 1)] {
+            let mr = pd.register(&region, access).unwrap();
+            assert_eq!(mr.lkey(), 77);
+            let script = machine.script();
+            let request = &script.calls["register memory"].inputs[&0];
+            let word = |at: usize| u64::from_ne_bytes(request[at..at + 8].try_into().unwrap());
+            let start = region.base().as_ptr() as u64;
+            assert_eq!([word(8), word(24)], [start, start]);
+            assert_eq!(word(16), region.len() as u64);
+            assert_eq!(request[32..36], pd.handle().to_ne_bytes());
+            assert_eq!(request[36..40], u32::to_ne_bytes(bits));
+            drop(script);
+            mr.destroy().unwrap();
+        }
+        assert_eq!(machine.live(), 1);
+    }
+
+    #[test]
+    fn the_domain_and_the_context_outlive_the_region() {
+        let machine = Machine::new();
+        let pd = machine.pd();
+        let mr = pd.register(&region(), Access::LocalWrite).unwrap();
+        machine.log();
+        drop(pd);
+        assert_eq!(machine.log(), [""; 0]);
+        drop(mr);
+        assert_eq!(machine.log(), ["destroy mr", "destroy pd", "close"]);
+    }
+}

@@ -143,3 +143,190 @@ impl fmt::Debug for Object {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use uverbs_abi::Errno;
+
+    use super::*;
+    use crate::scripted::{Machine, region};
+    use crate::{Access, MemoryRegion, ProtectionDomain, RssQueuePair, SendQueue, SendQueueSpec};
+
+    /// A port's objects, and a look at the memory under each: registered memory, the send queue
+    /// and its completion queue, the work queue and its completion queue.
+    struct Port {
+        mr: MemoryRegion,
+        send_queue: SendQueue,
+        rss: RssQueuePair,
+        memory: [Weak<Region>; 5],
+    }
+
+    impl Port {
+        fn new(pd: &ProtectionDomain) -> Self {
+            let regions = [(); 5].map(|()| region());
+            let memory = regions.each_ref().map(Arc::downgrade);
+            let [buffers, rings @ ..] = regions;
+            let [sq, sq_cq, rq, rq_cq] =
+                rings.map(|region| Segment::new(&region, 0, 4096).unwrap());
+            let cq = pd.create_cq(sq_cq, 64, 0, None).unwrap();
+            let spec = SendQueueSpec {
+                port: 1,
+                ring: sq,
+                max_wr: 64,
+                max_sge: 1,
+            };
+            let send_queue = pd.create_send_queue(spec, cq).unwrap();
+            let cq = pd.create_cq(rq_cq, 64, 0, None).unwrap();
+            let queue = pd.create_work_queue(rq, 64, cq).unwrap();
+            Self {
+                mr: pd.register(&buffers, Access::LocalWrite).unwrap(),
+                send_queue,
+                rss: pd.create_rss(1, vec![queue], &[1; 40]).unwrap(),
+                memory,
+            }
+        }
+
+        /// Which of the memory is still mapped.
+        fn alive(memory: &[Weak<Region>]) -> Vec<bool> {
+            (memory.iter())
+                .map(|region| region.strong_count() > 0)
+                .collect()
+        }
+    }
+
+    #[test]
+    fn memory_is_freed_when_its_object_is_destroyed() {
+        let machine = Machine::new();
+        let pd = machine.pd();
+        let Port {
+            mr,
+            send_queue,
+            rss,
+            memory,
+        } = Port::new(&pd);
+        assert_eq!(Port::alive(&memory), [true; 5]);
+        drop(send_queue);
+        assert_eq!(Port::alive(&memory), [true, false, false, true, true]);
+        drop(rss);
+        drop(mr);
+        assert_eq!(Port::alive(&memory), [false; 5]);
+        assert_eq!(machine.live(), 1);
+    }
+
+    #[test]
+    fn memory_stays_for_good_when_its_object_cannot_be_destroyed() {
+        // Which destroy fails, and what must stay: what stands below it is in use, and stays too.
+        for (step, kept) in [
+            ("destroy mr", [true, false, false, false, false]),
+            ("destroy qp", [false, true, true, true, true]),
+            ("destroy table", [false, false, false, true, true]),
+            ("destroy wq", [false, false, false, true, true]),
+            ("destroy cq", [false, false, true, false, true]),
+        ] {
+            let machine = Machine::new();
+            let port = Port::new(&machine.pd());
+            machine.script().fail.insert(step, Errno::ETIMEDOUT);
+            let memory = port.memory.clone();
+            machine.log();
+            drop(port);
+            assert_eq!(Port::alive(&memory), kept, "{step}");
+            // The context is closed all the same, and nothing below a failure was tried.
+            let log = machine.log();
+            assert_eq!(log.last().unwrap(), "close");
+            if step == "destroy qp" {
+                let expected = [
+                    "destroy mr",
+                    "destroy qp",
+                    "destroy qp",
+                    "destroy pd",
+                    "close",
+                ];
+                assert_eq!(log, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn destroying_by_hand_tells_the_first_error() {
+        let machine = Machine::new();
+        let port = Port::new(&machine.pd());
+        machine.script().fail.insert("destroy wq", Errno::EINVAL);
+        let error = port.rss.destroy().unwrap_err();
+        assert_eq!(error.operation(), Some("destroy work queue"));
+        assert_eq!(error.errno(), Some(Errno::EINVAL));
+        assert!(!error.is_disassociated());
+    }
+
+    #[test]
+    fn memory_of_a_device_that_is_gone_is_freed_after_the_context_is_closed() {
+        let machine = Machine::new();
+        let Port {
+            mr,
+            send_queue,
+            rss,
+            memory,
+        } = Port::new(&machine.pd());
+        for step in ["qp", "cq", "table", "wq", "mr", "pd"] {
+            let step = format!("destroy {step}").leak();
+            machine.script().fail.insert(step, Errno::EIO);
+        }
+        machine.script().watched = memory.to_vec();
+        assert!(send_queue.destroy().unwrap_err().is_disassociated());
+        drop(rss);
+        assert_eq!(Port::alive(&memory), [true; 5]);
+        drop(mr);
+        assert_eq!(machine.log().last().unwrap(), "close");
+        assert_eq!(machine.script().alive_at_close, 5);
+        assert_eq!(Port::alive(&memory), [false; 5]);
+    }
+
+    #[test]
+    fn what_is_handed_over_is_dropped_after_the_context_is_closed() {
+        let machine = Machine::new();
+        let context = machine.context();
+        let region = region();
+        machine.script().watched = vec![Arc::downgrade(&region)];
+        context.drop_after_close(region);
+        drop(context);
+        let script = machine.script();
+        assert_eq!(script.alive_at_close, 1);
+        assert_eq!(script.watched[0].strong_count(), 0);
+    }
+
+    #[test]
+    fn a_forgotten_handle_keeps_memory_and_context() {
+        let machine = Machine::new();
+        let port = Port::new(&machine.pd());
+        let memory = port.memory.clone();
+        mem::forget(port.send_queue);
+        drop((port.rss, port.mr));
+        assert_eq!(Port::alive(&memory), [false, true, true, false, false]);
+        assert!(!machine.log().contains(&"close".to_owned()));
+    }
+
+    #[test]
+    fn handles_dropped_in_a_forked_child_do_nothing() {
+        let machine = Machine::new();
+        let port = Port::new(&machine.pd());
+        let memory = port.memory.clone();
+        machine.log();
+        // SAFETY: the child only drops, looks and exits, without returning into the test harness;
+        // malloc is made usable after fork by the C library.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            drop(port);
+            let asleep = machine.log().is_empty() && Port::alive(&memory) == [true; 5];
+            // SAFETY: ends the child at once, without running anything of the parent's.
+            unsafe { libc::_exit(i32::from(!asleep)) };
+        }
+        let mut status = -1;
+        // SAFETY: `status` is valid for writes.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0, "the child did something");
+        assert_eq!(machine.log(), [""; 0]);
+        drop(port);
+        assert_eq!(Port::alive(&memory), [false; 5]);
+    }
+}

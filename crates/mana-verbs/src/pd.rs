@@ -99,8 +99,8 @@ impl ProtectionDomain {
         WorkQueue::create(self, ring, max_wr, cq)
     }
 
-    /// Creates the indirection table over `queues` and the RSS queue pair that makes `port` (from
-    /// 1) receive into them by the Toeplitz hash under `key`. It owns the queues from now on; after
+    /// Creates the indirection table over `queues` and the RSS queue pair that makes `port` (counted
+    /// from 1) receive into them by the Toeplitz hash under `key`. It owns the queues from now on; after
     /// an error they are destroyed. The port's send queues must exist before.
     ///
     /// # Errors

@@ -178,7 +178,109 @@ fn check_ids(created: &CreatedRss, count: usize) -> Result<&[QueueIds], String> 
 
 #[cfg(test)]
 mod tests {
+    use uverbs_abi::Errno;
+
     use super::*;
+    use crate::scripted::{Machine, ring};
+
+    const KEY: [u8; 40] = [0x6d; 40];
+
+    fn work_queues(pd: &ProtectionDomain, count: usize) -> Vec<WorkQueue> {
+        (0..count)
+            .map(|_| {
+                let cq = pd.create_cq(ring(4096), 64, 0, None).unwrap();
+                pd.create_work_queue(ring(4096), 128, cq).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn ids_come_in_the_order_of_the_queues_and_all_goes_in_reverse() {
+        let machine = Machine::new();
+        let pd = machine.pd();
+        let queues = work_queues(&pd, 2);
+        let rings: Vec<_> = queues.iter().map(|queue| queue.ring().base()).collect();
+        machine.log();
+        let rss = pd.create_rss(1, queues, &KEY).unwrap();
+        assert_eq!(machine.log(), ["create table", "create rss"]);
+        assert_eq!(rss.len(), 2);
+        for (index, ring) in rings.into_iter().enumerate() {
+            let ids = rss.ids(index);
+            assert_eq!(
+                (ids.wq_id, ids.cq_id),
+                (100 + index as u32, 200 + index as u32)
+            );
+            assert_eq!(rss.ring(index).base(), ring);
+        }
+        rss.destroy().unwrap();
+        let expected = [
+            "destroy qp",
+            "destroy table",
+            "destroy wq",
+            "destroy cq",
+            "destroy wq",
+            "destroy cq",
+        ];
+        assert_eq!(machine.log(), expected);
+        assert_eq!(machine.live(), 1);
+    }
+
+    #[test]
+    fn counts_that_no_table_can_have_are_refused_with_the_reason() {
+        let machine = Machine::new();
+        let pd = machine.pd();
+        for count in [0, 3, 65, 128] {
+            let error = pd.create_rss(1, work_queues(&pd, count), &KEY).unwrap_err();
+            assert!(error.to_string().contains("power of two"), "{error}");
+            assert_eq!(machine.live(), 1);
+        }
+        pd.create_rss(1, work_queues(&pd, 64), &KEY).unwrap();
+    }
+
+    #[test]
+    fn queues_of_another_domain_are_refused() {
+        let machine = Machine::new();
+        let context = machine.context();
+        let (one, two) = (context.alloc_pd().unwrap(), context.alloc_pd().unwrap());
+        let error = one.create_rss(1, work_queues(&two, 1), &KEY).unwrap_err();
+        assert!(matches!(error, VerbsError::Argument { .. }), "{error}");
+        // Another context, in which the domain has the same handle.
+        let other = Machine::new();
+        let foreign = work_queues(&other.pd(), 1);
+        let error = one.create_rss(1, foreign, &KEY).unwrap_err();
+        assert!(matches!(error, VerbsError::Argument { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_failure_at_any_step_unwinds_to_the_domain() {
+        for (step, operation) in [
+            ("create cq", operation::CREATE_CQ),
+            ("create work queue", operation::CREATE_WORK_QUEUE),
+            ("create table", operation::CREATE_INDIRECTION_TABLE),
+            ("create rss", operation::CREATE_RSS),
+        ] {
+            let machine = Machine::new();
+            let pd = machine.pd();
+            machine.script().fail.insert(step, Errno::EINVAL);
+            let result = (|| {
+                let cq = pd.create_cq(ring(4096), 64, 0, None)?;
+                let queue = pd.create_work_queue(ring(4096), 128, cq)?;
+                pd.create_rss(1, vec![queue], &KEY)
+            })();
+            assert_eq!(result.unwrap_err().operation(), Some(operation));
+            assert_eq!(machine.live(), 1, "{step}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_true_destroys_everything_again() {
+        let machine = Machine::new();
+        let pd = machine.pd();
+        machine.script().spoil_rss = |answer| answer.num_entries = 1;
+        let error = pd.create_rss(1, work_queues(&pd, 2), &KEY).unwrap_err();
+        assert!(matches!(error, VerbsError::Answer { .. }), "{error}");
+        assert_eq!(machine.live(), 1);
+    }
 
     fn created(num_entries: u64, ids: &[(u32, u32)]) -> CreatedRss {
         let mut created = CreatedRss {

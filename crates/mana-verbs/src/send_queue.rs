@@ -147,3 +147,85 @@ impl SendQueue {
         self.object.destroy()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uverbs_abi::Errno;
+    use uverbs_abi::wire::CreateQpResp;
+
+    use super::*;
+    use crate::scripted::{Machine, ring};
+
+    fn create(pd: &ProtectionDomain) -> Result<SendQueue, VerbsError> {
+        let cq = pd.create_cq(ring(4096), 64, 0, None)?;
+        let spec = SendQueueSpec {
+            port: 1,
+            ring: ring(8192),
+            max_wr: 128,
+            max_sge: 30,
+        };
+        pd.create_send_queue(spec, cq)
+    }
+
+    #[test]
+    fn the_ids_come_from_the_device_and_the_rings_stay() {
+        let machine = Machine::new();
+        let queue = create(&machine.pd()).unwrap();
+        let ids = (queue.sq_id(), queue.cq_id(), queue.vport_offset());
+        assert_eq!(ids, (11, 12, 13));
+        assert_eq!((queue.ring().len(), queue.cq_ring().len()), (8192, 4096));
+        machine.log();
+        queue.destroy().unwrap();
+        let expected = ["destroy qp", "destroy cq", "destroy pd", "close"];
+        assert_eq!(machine.log(), expected);
+    }
+
+    #[test]
+    fn a_refused_queue_takes_its_completion_queue_with_it() {
+        let machine = Machine::new();
+        let pd = machine.pd();
+        machine
+            .script()
+            .fail
+            .insert("create send queue", Errno::ENODEV);
+        machine.log();
+        let error = create(&pd).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::ENODEV));
+        assert_eq!(error.operation(), Some(operation::CREATE_SEND_QUEUE));
+        assert_eq!(
+            machine.log(),
+            ["create cq", "create send queue", "destroy cq"]
+        );
+    }
+
+    #[test]
+    fn ids_that_no_doorbell_or_oob_can_carry_are_refused_and_all_is_destroyed() {
+        for (sqid, cqid, tx_vp_offset) in [(1 << 24, 0, 0), (0, u32::MAX, 0), (0, 0, 1 << 12)] {
+            let machine = Machine::new();
+            let pd = machine.pd();
+            machine.script().send_queue = CreateQpResp {
+                sqid,
+                cqid,
+                tx_vp_offset,
+                reserved: 0,
+            };
+            let error = create(&pd).unwrap_err();
+            assert!(matches!(error, VerbsError::Answer { .. }), "{error}");
+            assert_eq!(machine.live(), 1, "the protection domain");
+        }
+    }
+
+    #[test]
+    fn a_completion_queue_of_another_context_is_refused() {
+        let machine = Machine::new();
+        let cq = machine.pd().create_cq(ring(4096), 64, 0, None).unwrap();
+        let spec = SendQueueSpec {
+            port: 1,
+            ring: ring(4096),
+            max_wr: 64,
+            max_sge: 1,
+        };
+        let error = machine.pd().create_send_queue(spec, cq).unwrap_err();
+        assert!(matches!(error, VerbsError::Argument { .. }), "{error}");
+    }
+}

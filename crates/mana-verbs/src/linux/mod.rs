@@ -1,7 +1,7 @@
 //! The running Linux as a [`System`]: sysfs for discovery, netlink for driver ids, the uverbs node
 //! for everything else.
 
-mod ioctl;
+pub(crate) mod ioctl;
 mod netlink;
 mod nldev;
 mod sysfs;

@@ -231,3 +231,240 @@ fn garbage(path: &Path, text: &str, expected: &str) -> SystemError {
         fix: Some(format!("{text:?} is not {expected}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A written sysfs.
+    struct Tree(TempDir);
+
+    impl Tree {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn sysfs(&self) -> Sysfs {
+            Sysfs::new(self.0.path().to_owned())
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.0.path().join(path)
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
+            fs::write(self.path(path), text).unwrap();
+        }
+
+        fn remove(&self, path: &str) {
+            fs::remove_file(self.path(path)).unwrap();
+        }
+
+        fn link(&self, from: &str, to: &str) {
+            fs::create_dir_all(self.path(from).parent().unwrap()).unwrap();
+            symlink(self.path(to), self.path(from)).unwrap();
+        }
+
+        fn function(&self, pci: &str, device_id: &str) {
+            let directory = format!("devices/{pci}");
+            self.write(&format!("{directory}/vendor"), "0x1414\n");
+            self.write(&format!("{directory}/device"), device_id);
+            self.write(&format!("{directory}/numa_node"), "-1\n");
+            let uevent = format!("DRIVER=mana\nPCI_CLASS=20000\nPCI_SLOT_NAME={pci}\n");
+            self.write(&format!("{directory}/uevent"), &uevent);
+        }
+
+        fn ib_device(&self, name: &str, pci: &str, node: &str) {
+            let device = format!("class/infiniband/{name}/device");
+            self.link(&device, &format!("devices/{pci}"));
+            let ibdev = format!("class/infiniband_verbs/{node}/ibdev");
+            self.write(&ibdev, &format!("{name}\n"));
+        }
+
+        fn netdev(&self, pci: &str, name: &str, mac: &str, dev_port: &str, flags: &str) {
+            let directory = format!("devices/{pci}/net/{name}");
+            self.write(&format!("{directory}/address"), &format!("{mac}\n"));
+            self.write(&format!("{directory}/dev_port"), &format!("{dev_port}\n"));
+            self.write(&format!("{directory}/flags"), &format!("{flags}\n"));
+            self.write(&format!("{directory}/mtu"), "1500\n");
+        }
+
+        /// The tree of a 6.12 kernel: one ib device of two ports, the second one UP and enslaved.
+        fn linux_6_12() -> Self {
+            let tree = Self::new();
+            tree.function(PCI, "0x00ba\n");
+            tree.ib_device("mana_0", PCI, "uverbs0");
+            tree.write("class/infiniband_verbs/abi_version", "6\n");
+            tree.netdev(PCI, "enP30832s1d1", "00:0d:3a:76:3b:d1", "1", "0x1843");
+            tree.netdev(PCI, "enP30832s1", "00:0d:3a:76:3b:d0", "0", "0x1002");
+            let master = format!("devices/{PCI}/net/enP30832s1d1/master");
+            tree.link(&master, "devices/vmbus/net/eth1");
+            tree
+        }
+
+        fn error(&self) -> SystemError {
+            let sysfs = self.sysfs();
+            let result = sysfs.ib_devices().map(drop);
+            result.and(sysfs.netdevs("mana_0").map(drop)).unwrap_err()
+        }
+    }
+
+    const PCI: &str = "7870:00:00.0";
+
+    #[test]
+    fn a_6_12_kernel_shows_one_ib_device_with_all_netdevs() {
+        let tree = Tree::linux_6_12();
+        let devices = tree.sysfs().ib_devices().unwrap();
+        let expected = IbDevice {
+            name: "mana_0".to_owned(),
+            node: "uverbs0".to_owned(),
+            pci: PCI.parse().unwrap(),
+            vendor_id: 0x1414,
+            device_id: 0x00ba,
+            driver_id: None,
+            numa_node: None,
+        };
+        assert_eq!(devices, [expected]);
+        let first = Netdev {
+            name: "enP30832s1".to_owned(),
+            mac: "00:0d:3a:76:3b:d0".parse().unwrap(),
+            dev_port: 0,
+            up: false,
+            master: None,
+            mtu: 1500,
+        };
+        let second = Netdev {
+            name: "enP30832s1d1".to_owned(),
+            mac: "00:0d:3a:76:3b:d1".parse().unwrap(),
+            dev_port: 1,
+            up: true,
+            master: Some("eth1".to_owned()),
+            mtu: 1500,
+        };
+        assert_eq!(tree.sysfs().netdevs("mana_0").unwrap(), [first, second]);
+    }
+
+    #[test]
+    fn a_7_3_kernel_shows_two_ib_devices_on_one_function() {
+        let tree = Tree::new();
+        tree.function(PCI, "0x00ba\n");
+        tree.write(&format!("devices/{PCI}/numa_node"), "1\n");
+        tree.ib_device("manae_0", PCI, "uverbs1");
+        tree.ib_device("mana_0", PCI, "uverbs0");
+        tree.netdev(PCI, "eth1", "00:0d:3a:76:3b:d0", "0", "0x1002");
+        let devices = tree.sysfs().ib_devices().unwrap();
+        let shown: Vec<_> = (devices.iter())
+            .map(|device| (&*device.name, &*device.node, device.numa_node))
+            .collect();
+        let expected = [
+            ("mana_0", "uverbs0", Some(1)),
+            ("manae_0", "uverbs1", Some(1)),
+        ];
+        assert_eq!(shown, expected);
+        for name in ["mana_0", "manae_0"] {
+            assert_eq!(tree.sysfs().netdevs(name).unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn two_functions_are_sorted_by_their_address() {
+        let tree = Tree::new();
+        for (name, pci, node) in [
+            ("mana_0", "7870:00:01.0", "uverbs0"),
+            ("mana_1", PCI, "uverbs1"),
+        ] {
+            tree.function(pci, "0x00ba\n");
+            tree.ib_device(name, pci, node);
+        }
+        tree.netdev("7870:00:01.0", "eth1", "00:0d:3a:00:00:01", "0", "0x1002");
+        let devices = tree.sysfs().ib_devices().unwrap();
+        assert_eq!(devices[0].name, "mana_1");
+        assert_eq!(devices[1].pci.to_string(), "7870:00:01.0");
+        assert_eq!(tree.sysfs().netdevs("mana_0").unwrap().len(), 1);
+        assert_eq!(tree.sysfs().netdevs("mana_1").unwrap(), []);
+    }
+
+    #[test]
+    fn a_machine_without_the_classes_has_no_devices() {
+        let tree = Tree::new();
+        assert_eq!(tree.sysfs().ib_devices().unwrap(), []);
+        assert_eq!(tree.sysfs().netdevs("mana_0").unwrap(), []);
+    }
+
+    #[test]
+    fn what_vanishes_between_two_reads_is_left_out() {
+        for gone in ["vendor", "device", "uevent"] {
+            let tree = Tree::linux_6_12();
+            tree.remove(&format!("devices/{PCI}/{gone}"));
+            assert_eq!(tree.sysfs().ib_devices().unwrap(), [], "{gone}");
+        }
+        for gone in ["address", "dev_port", "flags", "mtu"] {
+            let tree = Tree::linux_6_12();
+            tree.remove(&format!("devices/{PCI}/net/enP30832s1/{gone}"));
+            let netdevs = tree.sysfs().netdevs("mana_0").unwrap();
+            assert_eq!(netdevs.len(), 1, "{gone}");
+            assert_eq!(netdevs[0].name, "enP30832s1d1");
+        }
+        let tree = Tree::linux_6_12();
+        tree.remove(&format!("devices/{PCI}/numa_node"));
+        assert_eq!(tree.sysfs().ib_devices().unwrap()[0].numa_node, None);
+        // The function is gone and the link to it is not yet.
+        tree.link("class/infiniband/mana_9/device", "devices/nowhere");
+        assert_eq!(tree.sysfs().ib_devices().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_device_of_no_pci_function_is_left_out() {
+        let tree = Tree::linux_6_12();
+        tree.write("devices/virtual/uevent", "MODALIAS=x\n");
+        tree.link("class/infiniband/rxe0/device", "devices/virtual");
+        assert_eq!(tree.sysfs().ib_devices().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_device_without_a_uverbs_node_is_listed_with_an_empty_one() {
+        let tree = Tree::linux_6_12();
+        fs::remove_dir_all(tree.path("class/infiniband_verbs")).unwrap();
+        assert_eq!(tree.sysfs().ib_devices().unwrap()[0].node, "");
+    }
+
+    #[test]
+    fn garbage_is_an_error_that_names_the_file_and_what_it_holds() {
+        for (file, text) in [
+            ("vendor", "1414"),
+            ("vendor", "0x+141"),
+            ("device", "0x1ffff"),
+            ("device", ""),
+            ("numa_node", "one"),
+            ("uevent", "PCI_SLOT_NAME=7870:00\n"),
+            ("net/enP30832s1/address", "00:0d:3a:76:3b"),
+            ("net/enP30832s1/dev_port", "4294967296"),
+            ("net/enP30832s1/dev_port", "-1"),
+            ("net/enP30832s1/flags", "4098"),
+            ("net/enP30832s1/flags", "0x"),
+            ("net/enP30832s1/mtu", "+1500"),
+            ("net/enP30832s1/mtu", ""),
+        ] {
+            let tree = Tree::linux_6_12();
+            tree.write(&format!("devices/{PCI}/{file}"), text);
+            let error = tree.error();
+            assert!(error.path.ends_with(file), "{file}: {error}");
+            assert_eq!(error.errno, Errno::EINVAL);
+            let held = text.strip_prefix("PCI_SLOT_NAME=").unwrap_or(text).trim();
+            assert!(error.to_string().contains(held), "{error}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_garbage_too() {
+        let tree = Tree::linux_6_12();
+        let path = tree.path(&format!("devices/{PCI}/net/enP30832s1/mtu"));
+        fs::write(path, b"15\xff00").unwrap();
+        assert!(tree.error().path.ends_with("mtu"));
+    }
+}

@@ -113,3 +113,61 @@ impl Drop for DoorbellPage {
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// A plain file stands for the node: its first page is what a store must reach.
+    #[test]
+    fn doorbells_are_the_three_registers_of_the_page_at_offset_0() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("uverbs0");
+        fs::write(&path, [0; 8192]).unwrap();
+        let transport = LinuxTransport::open(&path).unwrap();
+        for (kind, value) in [
+            (DoorbellKind::Send, 0x1111_u64),
+            (DoorbellKind::Receive, 0x2222),
+            (DoorbellKind::Completion, 0x3333),
+        ] {
+            let cell = transport.doorbell(kind, 5).unwrap();
+            // All queues share the cell of their kind.
+            assert_eq!(transport.doorbell(kind, 6).unwrap(), cell);
+            // SAFETY: the transport promises an aligned cell that is valid for atomic stores.
+            let cell = unsafe { AtomicU64::from_ptr(cell.as_ptr()) };
+            cell.store(value, Ordering::Release);
+        }
+        drop(transport);
+        let bytes = fs::read(&path).unwrap();
+        // Offsets of reference/mana-hardware.md §2.7.
+        for (offset, value) in [(0x000, 0x1111_u64), (0x400, 0x2222), (0x800, 0x3333)] {
+            assert_eq!(bytes[offset..offset + 8], value.to_ne_bytes());
+        }
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_mapped_is_an_error() {
+        // A socket has no pages.
+        let (socket, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        let transport = LinuxTransport {
+            page: Mutex::new(None),
+            fd: socket.into(),
+        };
+        let error = transport.doorbell(DoorbellKind::Send, 0).unwrap_err();
+        assert_eq!(error, Errno::ENODEV);
+    }
+
+    #[test]
+    fn the_node_is_closed_on_exec() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("uverbs0");
+        fs::write(&path, "").unwrap();
+        let transport = LinuxTransport::open(&path).unwrap();
+        // SAFETY: F_GETFD touches no memory.
+        let flags = unsafe { libc::fcntl(transport.fd.as_raw_fd(), libc::F_GETFD) };
+        assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+    }
+}

@@ -1,5 +1,8 @@
 //! The raw operations of the control path, whoever carries them out.
 
+#[cfg(all(test, target_endian = "little"))]
+mod boundary;
+mod caller;
 mod driver_id;
 mod uverbs;
 

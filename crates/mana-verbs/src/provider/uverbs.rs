@@ -7,9 +7,10 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use uverbs_abi::ids::{HASH_TOEPLITZ, QPT_RAW_PACKET, WQT_RQ, attr, method, object, write_cmd};
-use uverbs_abi::{Attribute, Call, DoorbellKind, IbDevice, Transport, Value, wire};
+use uverbs_abi::{Attribute, DoorbellKind, IbDevice, Transport, Value, wire};
 use zerocopy::IntoBytes;
 
+use super::caller::Caller;
 use super::{
     Buffer, CqRequest, CreatedCq, CreatedMr, CreatedRss, CreatedSendQueue, Handle, ObjectKind,
     Provider, RssRequest, SendQueueRequest, WorkQueueRequest, driver_id,
@@ -28,67 +29,6 @@ pub(crate) struct UverbsProvider {
     comp_vectors: u32,
     /// User handles are numbers of ours, from 1.
     next_user_handle: AtomicU64,
-}
-
-/// Who calls, and in which words errors are told.
-struct Caller {
-    transport: Box<dyn Transport>,
-    device: String,
-    driver_id: u32,
-}
-
-impl Caller {
-    /// One call.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Transport::invoke`].
-    unsafe fn invoke(
-        &self,
-        operation: &'static str,
-        (object, method): (u16, u16),
-        attributes: &mut [Attribute<'_>],
-    ) -> Result<(), VerbsError> {
-        let call = Call {
-            driver_id: self.driver_id,
-            object,
-            method,
-        };
-        // SAFETY: what is asked for is what the caller promises.
-        unsafe { self.transport.invoke(call, attributes) }
-            .map_err(|errno| VerbsError::kernel(&self.device, operation, errno))
-    }
-
-    /// One write command, through INVOKE_WRITE.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Transport::invoke`], for the addresses inside `request`.
-    unsafe fn write_command(
-        &self,
-        operation: &'static str,
-        command: u32,
-        request: &[u8],
-        answer: &mut [u8],
-    ) -> Result<(), VerbsError> {
-        let mut attributes = [
-            Attribute::new(attr::CORE_IN, Value::In(request)),
-            Attribute::new(attr::CORE_OUT, Value::Out(answer)),
-            Attribute::new(attr::WRITE_CMD, Value::Const(u64::from(command))),
-        ];
-        let method = (object::DEVICE, method::DEVICE_INVOKE_WRITE);
-        // SAFETY: the addresses inside `request` are the caller's promise; `request` and `answer`
-        // themselves are used during the call only, for which they are borrowed.
-        unsafe { self.invoke(operation, method, &mut attributes) }
-    }
-
-    fn bad_answer(&self, operation: &'static str, problem: impl Into<String>) -> VerbsError {
-        VerbsError::Answer {
-            device: self.device.clone(),
-            operation,
-            problem: problem.into(),
-        }
-    }
 }
 
 /// The handle that a call wrote into `attribute`.
