@@ -1,0 +1,25 @@
+//! What a MANA port can do through the kernel's interface.
+
+use pmd_api::{Capabilities, Support};
+
+/// The same for every port. What mana_ib does not offer: reference/mana-hardware.md §4.2, §4.6; what
+/// this driver does not do yet stands in the README.
+pub(crate) fn capabilities() -> Capabilities {
+    let mut can = Capabilities::all(Support::NotYet);
+    can.tx_ipv4_checksum = Support::Yes;
+    can.tx_tcp_checksum = Support::Yes;
+    can.tx_udp_checksum = Support::Yes;
+    can.tx_vlan_insert = Support::Yes;
+    can.tx_multi_segment = Support::Yes;
+    can.rx_ipv4_checksum = Support::Yes;
+    can.rx_l4_checksum = Support::Yes;
+    can.rx_vlan_strip = Support::Yes;
+    can.rx_rss = Support::Yes;
+    can.rx_hash = Support::Yes;
+    can.reta_update = Support::NotByKernel;
+    can.rss_hash_fields = Support::NotByKernel;
+    can.promiscuous = Support::NotByKernel;
+    can.all_multicast = Support::NotByKernel;
+    can.mac_set = Support::NotByDevice;
+    can
+}

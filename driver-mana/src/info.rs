@@ -1,0 +1,35 @@
+//! What is known about an open port.
+
+use uverbs_abi::{Mac, PciAddress};
+
+/// Where a port is and what it can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PortInfo {
+    /// PCI function the port belongs to.
+    pub pci: PciAddress,
+    /// Name of the ib device, `mana_0` or `manae_0`.
+    pub ib_device: String,
+    /// Number of the port within its PCI function, from 1.
+    pub port: u8,
+    /// The kernel's interface for the same port; it must be DOWN while the port runs.
+    pub netdev: Option<String>,
+    /// MAC address. The device drops packets with another source address.
+    pub mac: Mac,
+    /// NUMA node of the PCI function, where the machine has nodes.
+    pub numa_node: Option<u32>,
+    /// How the kernel is talked to.
+    pub provider: &'static str,
+    /// The driver id under which the kernel knows MANA.
+    pub driver_id: u32,
+    /// Receive queues at most, a power of two.
+    pub max_rx_queues: u16,
+    /// Transmit queues at most.
+    pub max_tx_queues: u16,
+    /// Depth of a queue at most, a power of two.
+    pub max_depth: u32,
+    /// Segments of a sent packet at most.
+    pub max_tx_segments: u32,
+    /// MTU of the netdev when the port was opened, in bytes, without the Ethernet header.
+    pub mtu: u32,
+}

@@ -1,0 +1,116 @@
+//! Joins ring memory, doorbells and the ids that the kernel gave into the rings of a queue.
+//!
+//! The only file of this crate with unsafe code: `gdma`'s constructors ask for promises that only
+//! the owner of all three can give.
+#![allow(unsafe_code)]
+
+use dma_memory::Segment;
+use gdma::{CompletionRing, Doorbell, ReceiveRing, RingError, RingMemory, SendRing};
+use mana_verbs::{Context, QueueIds, SendQueue};
+use uverbs_abi::DoorbellKind;
+
+use super::QueueError;
+
+/// The rings of a transmit queue, with everything that keeps them valid.
+///
+/// Fields are dropped in order: the rings before the queue pair and its memory, and these before the
+/// context whose doorbell page they ring.
+#[derive(Debug)]
+pub(super) struct TxRings {
+    pub(super) sq: SendRing,
+    pub(super) cq: CompletionRing,
+    queue: SendQueue,
+    context: Context,
+}
+
+impl TxRings {
+    /// The rings of `queue` with a CQ of `entries` entries.
+    pub(super) fn new(
+        context: Context,
+        queue: SendQueue,
+        entries: u32,
+    ) -> Result<Self, QueueError> {
+        let (sq_id, cq_id) = (queue.sq_id(), queue.cq_id());
+        let sq_bell = doorbell(&context, DoorbellKind::Send, sq_id)?;
+        let cq_bell = doorbell(&context, DoorbellKind::Completion, cq_id)?;
+        let sq_memory = memory(queue.ring())?;
+        let cq_memory = memory(queue.cq_ring())?;
+        // SAFETY: ids, memory and doorbell are those of one queue pair, which the kernel created over
+        // exactly this memory. WQEs are only written by `TxCore`, from `Mbuf`s that it owns from
+        // before the commit until their completion: an `Mbuf`'s data lies in its pool's region at an
+        // address no reference reaches while the core owns it exclusively or that is shared
+        // read-only, and the port keeps the region registered under the key that `Lkeys` gives
+        // until its queues are destroyed.
+        let sq = unsafe { SendRing::new(sq_memory, sq_id, sq_bell) }?;
+        // SAFETY: `create_cq` takes zeroed memory, and the rest is as above.
+        let cq = unsafe { CompletionRing::new(cq_memory, entries, cq_id, sq_id, true, cq_bell) }?;
+        Ok(Self {
+            sq,
+            cq,
+            queue,
+            context,
+        })
+    }
+
+    /// The queue pair and its context, for its destruction; the rings are gone.
+    pub(super) fn into_parts(self) -> (SendQueue, Context) {
+        (self.queue, self.context)
+    }
+}
+
+/// The rings of a receive queue, with everything that keeps them valid but the RSS queue pair,
+/// which the port owns and destroys before it releases the queue's buffers.
+#[derive(Debug)]
+pub(super) struct RxRings {
+    pub(super) rq: ReceiveRing,
+    pub(super) cq: CompletionRing,
+    _segments: [Segment; 2],
+    _context: Context,
+}
+
+impl RxRings {
+    /// The rings of the receive queue `ids` for buffers of `size` bytes under `key`.
+    pub(super) fn new(
+        context: Context,
+        ids: QueueIds,
+        ring: Segment,
+        cq_ring: Segment,
+        entries: u32,
+        key: u32,
+        size: u32,
+    ) -> Result<Self, QueueError> {
+        let rq_bell = doorbell(&context, DoorbellKind::Receive, ids.wq_id)?;
+        let cq_bell = doorbell(&context, DoorbellKind::Completion, ids.cq_id)?;
+        let rq_memory = memory(&ring)?;
+        let cq_memory = memory(&cq_ring)?;
+        // SAFETY: ids, memory and doorbell are those of one work queue, which the kernel created over
+        // exactly this memory. Addresses are only set by `RxCore`, to the data of unshared `Mbuf`s
+        // that it owns from before the commit until their completion or until the port destroyed
+        // the queue; `size` bytes lie behind each in a pool that is registered under `key`.
+        let rq = unsafe { ReceiveRing::new(rq_memory, ids.wq_id, rq_bell, key, size) }?;
+        // SAFETY: `create_cq` takes zeroed memory, and the rest is as above.
+        let cq = unsafe {
+            CompletionRing::new(cq_memory, entries, ids.cq_id, ids.wq_id, false, cq_bell)
+        }?;
+        Ok(Self {
+            rq,
+            cq,
+            _segments: [ring, cq_ring],
+            _context: context,
+        })
+    }
+}
+
+fn memory(segment: &Segment) -> Result<RingMemory, RingError> {
+    // SAFETY: a segment is page-aligned memory of its length in a region that nothing but rings
+    // reaches (regions hand out no references), and both kinds of rings above keep it alive: the
+    // send queue owns its segments, receive rings hold clones.
+    unsafe { RingMemory::new(segment.base().cast(), segment.len()) }
+}
+
+fn doorbell(context: &Context, kind: DoorbellKind, id: u32) -> Result<Doorbell, QueueError> {
+    let cell = context.doorbell(kind, id)?;
+    // SAFETY: a transport's cells are aligned and valid for atomic stores while the context lives,
+    // and the rings above hold a clone of it.
+    Ok(unsafe { Doorbell::new(cell) })
+}

@@ -1,0 +1,302 @@
+//! Reception.
+//!
+//! The hot loop takes completions of one packet each. Coalesced ones (up to four packets, all with the
+//! same flags) are taken by a function of their own; what is rare leaves the loop and is handled
+//! outside it, after the packets so far went to the caller (reference/mana-hardware.md §3.6).
+
+use std::sync::Arc;
+
+use gdma::cqe::{CLIENT_MANA, Cqe, rx};
+use gdma::{CqCursor, Polled};
+use pmd_api::{Batch, Posted, RxShadowRing};
+
+use super::rings::RxRings;
+use super::{Counters, QueueError, RxSetup};
+
+/// Buffers that must be missing before the ring is refilled, at most.
+const REFILL_THRESHOLD: u32 = 32;
+/// Packets of a coalesced completion.
+const COALESCED: usize = 4;
+
+/// The low byte of a completion: type and client.
+const fn kind(cqe_type: u8) -> u64 {
+    cqe_type as u64 | (CLIENT_MANA as u64) << 6
+}
+
+const OKAY: u64 = kind(rx::OKAY);
+const COALESCED_4: u64 = kind(rx::COALESCED_4);
+const OBJECT_FENCE: u64 = kind(rx::OBJECT_FENCE);
+const TRUNCATED: u64 = kind(rx::TRUNCATED);
+
+/// What a receive queue's bursts work on.
+#[derive(Debug)]
+pub(crate) struct RxCore {
+    rings: RxRings,
+    shadow: RxShadowRing,
+    depth: u32,
+    threshold: u32,
+    /// A coalesced completion whose packets did not all fit the last burst, and the next of them.
+    partial: Option<(Cqe, usize)>,
+    /// Buffers that could not be allocated and were counted as such.
+    unfilled: u32,
+    /// The device overtook us; nothing is received any more until the port is started again.
+    failed: bool,
+    index: u16,
+    counters: Arc<Counters>,
+}
+
+/// Packets taken from the completion queue that are not handed over yet.
+#[derive(Default)]
+struct Taken {
+    count: u32,
+    bytes: u64,
+}
+
+/// Why the hot loop was left.
+enum Left {
+    /// Nothing more is there, or fits.
+    Done,
+    /// A completion that is no packet stands at the cursor.
+    Rare,
+    /// The next packet's length is none: one buffer was consumed for nothing.
+    BadLength,
+}
+
+/// What the hot loop left at the cursor.
+enum Ahead {
+    /// Nothing for this burst.
+    Nothing,
+    /// A completion that contradicts our own state.
+    Nonsense,
+}
+
+impl RxCore {
+    pub(crate) fn new(setup: RxSetup) -> Result<Box<Self>, QueueError> {
+        let RxSetup {
+            context,
+            port_id,
+            index,
+            ids,
+            ring,
+            cq_ring,
+            depth,
+            pool,
+            lkey,
+        } = setup;
+        let size = pool.data_room() - pmd_api::HEADROOM as u32;
+        let mut core = Box::new(Self {
+            rings: RxRings::new(context, ids, ring, cq_ring, depth, lkey, size)?,
+            shadow: RxShadowRing::new(depth, pool, port_id),
+            depth,
+            threshold: REFILL_THRESHOLD.min(depth / 4),
+            partial: None,
+            unfilled: 0,
+            failed: false,
+            index,
+            counters: Arc::default(),
+        });
+        core.refill();
+        Ok(core)
+    }
+
+    pub(crate) fn index(&self) -> u16 {
+        self.index
+    }
+
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    pub(crate) fn posted(&self) -> u32 {
+        self.shadow.len()
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Brings the posted buffers home, now that the RSS queue pair was destroyed; if it was not the
+    /// device may still write to them, and they are leaked.
+    pub(crate) fn release(self: Box<Self>, device_stopped: bool) {
+        if !device_stopped {
+            std::mem::forget(self.shadow);
+        }
+    }
+
+    /// See [`pmd_api::RxBurst::rx_burst`].
+    pub(super) fn burst(&mut self, batch: &mut Batch) -> usize {
+        if self.failed {
+            return 0;
+        }
+        let before = batch.len();
+        let mut cursor = self.rings.cq.cursor();
+        // Each turn but the last handles one rare completion; a device that produces nothing else
+        // must not keep us here.
+        for _ in 0..self.depth {
+            let room = batch.room().min(self.shadow.len() as usize) as u32;
+            let mut taken = Taken::default();
+            let mut left = Left::Done;
+            let posted = self.shadow.posted();
+            if let Some((cqe, next)) = self.partial.take() {
+                (self.partial, left) = coalesced(&posted, &mut taken, room, cqe, next);
+            }
+            if matches!(left, Left::Done) && self.partial.is_none() {
+                let cq = &self.rings.cq;
+                while taken.count < room && cq.is_ready(cursor) {
+                    let head = cq.load(cursor, 0);
+                    if head & 0xFF == OKAY {
+                        let (len, hash) = (cq.load(cursor, 1) as u16, cq.load(cursor, 2) as u32);
+                        cursor = cq.next(cursor);
+                        if !take(
+                            &posted,
+                            &mut taken,
+                            len.into(),
+                            hash,
+                            (head >> 32) as u32,
+                        ) {
+                            left = Left::BadLength;
+                            break;
+                        }
+                    } else if head & 0xFF == COALESCED_4 {
+                        let cqe = cq.cqe(cursor);
+                        cursor = cq.next(cursor);
+                        (self.partial, left) = coalesced(&posted, &mut taken, room, cqe, 0);
+                        if self.partial.is_some() || !matches!(left, Left::Done) {
+                            break;
+                        }
+                    } else {
+                        left = Left::Rare;
+                        break;
+                    }
+                }
+            }
+            drop(posted);
+            if taken.count > 0 {
+                self.shadow.receive(taken.count, batch);
+                self.counters.packets.add(taken.count.into());
+                self.counters.bytes.add(taken.bytes);
+            }
+            match left {
+                Left::Done if batch.room() == 0 => break,
+                Left::Done => match self.look(cursor) {
+                    Ahead::Nothing => break,
+                    Ahead::Nonsense => {
+                        self.counters.bad_completions.add(1);
+                        if self.partial.take().is_none() {
+                            cursor = self.rings.cq.next(cursor);
+                        }
+                    }
+                },
+                Left::Rare => {
+                    self.rare(self.rings.cq.load(cursor, 0) & 0xFF);
+                    cursor = self.rings.cq.next(cursor);
+                }
+                Left::BadLength => {
+                    self.counters.bad_completions.add(1);
+                    self.shadow.discard(1);
+                }
+            }
+        }
+        self.rings.cq.set_cursor(cursor);
+        if self.depth - self.shadow.len() >= self.threshold {
+            self.refill();
+        }
+        batch.len() - before
+    }
+
+    /// What stands at the cursor, after the hot loop took all it could though there was room.
+    #[inline]
+    fn look(&mut self, cursor: CqCursor) -> Ahead {
+        match self.rings.cq.look(cursor) {
+            // More packets reported than buffers posted.
+            Polled::Empty if self.partial.is_some() => Ahead::Nonsense,
+            Polled::Empty => Ahead::Nothing,
+            // Arrived meanwhile; for the next burst.
+            Polled::Ready if self.shadow.len() > 0 => Ahead::Nothing,
+            Polled::Ready | Polled::Foreign => Ahead::Nonsense,
+            Polled::Overflow => {
+                self.overflow();
+                Ahead::Nothing
+            }
+        }
+    }
+
+    /// Handles a completion that is no packet.
+    #[cold]
+    fn rare(&mut self, kind: u64) {
+        match kind {
+            TRUNCATED if self.shadow.len() > 0 => {
+                self.counters.errors.add(1);
+                self.shadow.discard(1);
+            }
+            OBJECT_FENCE => {}
+            _ => self.counters.bad_completions.add(1),
+        }
+    }
+
+    #[cold]
+    fn overflow(&mut self) {
+        self.failed = true;
+        self.counters.bad_completions.add(1);
+        tracing::error!(
+            queue = self.index,
+            "the device overtook the receive completions: stop and start the port"
+        );
+    }
+
+    /// Posts as many buffers as are missing, or as the pool has.
+    fn refill(&mut self) {
+        let missing = self.depth - self.shadow.len();
+        let (rq, start) = (&self.rings.rq, self.rings.rq.head());
+        let filled = self.shadow.refill(missing, |offset, address| {
+            rq.set_address(start.wrapping_add(offset), address);
+        });
+        if filled > 0 {
+            self.rings.rq.commit(start.wrapping_add(filled));
+        }
+        // A shortfall is counted once, however often it is met.
+        let unfilled = missing - filled;
+        self.counters
+            .nombuf
+            .add(unfilled.saturating_sub(self.unfilled).into());
+        self.unfilled = unfilled;
+    }
+}
+
+/// Writes the metadata of the next packet; false if the length is no packet's.
+#[inline]
+fn take(posted: &Posted<'_>, taken: &mut Taken, len: u32, hash: u32, flags: u32) -> bool {
+    let good = len != 0 && posted.set_received(taken.count, len, hash, flags);
+    if good {
+        taken.count += 1;
+        taken.bytes += u64::from(len);
+    }
+    good
+}
+
+/// Takes the packets of a coalesced completion from the `next` one on. Returns what is left of it.
+#[inline(never)]
+fn coalesced(
+    posted: &Posted<'_>,
+    taken: &mut Taken,
+    room: u32,
+    cqe: Cqe,
+    mut next: usize,
+) -> (Option<(Cqe, usize)>, Left) {
+    while next < COALESCED {
+        let (len, hash) = cqe.rx_packet(next);
+        // The list ends at length 0; a list without a packet makes no sense but harms nobody.
+        if len == 0 {
+            break;
+        }
+        if taken.count == room {
+            return (Some((cqe, next)), Left::Done);
+        }
+        next += 1;
+        if !take(posted, taken, len, hash, cqe.dword(1)) {
+            let rest = (next < COALESCED).then_some((cqe, next));
+            return (rest, Left::BadLength);
+        }
+    }
+    (None, Left::Done)
+}

@@ -1,0 +1,420 @@
+//! Transmission.
+//!
+//! A packet of one unshared segment that wants no VLAN tag is *simple*: its WQE is the queue's
+//! template, the offload bits of its transmit word, and its address, key and length. Everything else
+//! takes `write_general`. All WQEs are written suppressed; the last one of a burst asks for a
+//! completion, which stands for the whole burst (reference/mana-hardware.md §3.4).
+
+use std::sync::Arc;
+
+use gdma::cqe::{CLIENT_MANA, CqeHead, tx};
+use gdma::oob::{
+    LONG, LongOob, LongOobTail, MAX_SHORT_VPORT_OFFSET, OFFLOAD_MASK, SHORT, ShortOob,
+};
+use gdma::wqe::{MAX_TX_SGES, Sge, WqeHeader};
+use gdma::{Polled, SendRing, Wqe};
+use mana_verbs::VerbsError;
+use pmd_api::{Batch, Mbuf, Reject, TxFlags, TxOutcome, TxShadowRing};
+
+use super::rings::TxRings;
+use super::runs::{Run, RunRing};
+use super::{Counters, Lkeys, QueueError, TxSetup};
+
+/// Head of a completion of success, without the error code.
+const OKAY: u32 = tx::OKAY as u32 | (CLIENT_MANA as u32) << 6;
+/// Bits of `tx_wqe_offset` (§3.4).
+const OFFSET_MASK: u32 = (1 << 27) - 1;
+
+/// Requests of the transmit word that take more than the offload bits of the short OOB. The word
+/// itself makes sense: it can only be built from requests that were checked.
+const SPECIAL: u64 = (TxFlags::VLAN.bits() | TxFlags::TSO.bits()) as u64;
+
+/// What a transmit queue's bursts work on.
+#[derive(Debug)]
+pub(crate) struct TxCore {
+    rings: TxRings,
+    shadow: TxShadowRing,
+    runs: RunRing,
+    /// Free-running, in packets: behind the last one posted, and the last one complete.
+    posted: u32,
+    completed: u32,
+    depth: u32,
+    template: Template,
+    lkeys: Lkeys,
+    max_segments: usize,
+    /// The device stopped the queue; nothing is sent any more until the port is started again.
+    failed: bool,
+    index: u16,
+    counters: Arc<Counters>,
+}
+
+/// What all WQEs of the queue have in common.
+#[derive(Debug, Clone, Copy)]
+struct Template {
+    /// Header of a WQE with a short OOB and one element.
+    header: u64,
+    /// Short OOB of a suppressed packet without offloads.
+    oob: ShortOob,
+    vport_offset: u16,
+    /// The vPort offset fits the short OOB.
+    short: bool,
+}
+
+/// What became of a packet that is not simple.
+enum General {
+    Written { units: u32 },
+    Full,
+    Rejected(Reject),
+}
+
+impl TxCore {
+    pub(crate) fn new(setup: TxSetup) -> Result<Box<Self>, QueueError> {
+        let TxSetup {
+            context,
+            index,
+            queue,
+            depth,
+            max_segments,
+            lkeys,
+        } = setup;
+        let vport_offset = queue.vport_offset();
+        let short = vport_offset <= MAX_SHORT_VPORT_OFFSET;
+        let oob = ShortOob::new()
+            .with_suppress_txcqe_gen(true)
+            .with_vcq_num(queue.cq_id() & 0xFF_FFFF)
+            .with_vsq_frame((queue.sq_id() >> 10 & 0x3FFF) as u16)
+            .with_short_vp_offset(if short { vport_offset as u8 } else { 0 });
+        let template = Template {
+            header: WqeHeader::plain(SHORT, 1).into_bits(),
+            oob,
+            vport_offset: (vport_offset & 0xFFF) as u16,
+            short,
+        };
+        Ok(Box::new(Self {
+            rings: TxRings::new(context, queue, depth)?,
+            shadow: TxShadowRing::new(depth),
+            runs: RunRing::new(depth),
+            posted: 0,
+            completed: 0,
+            depth,
+            template,
+            lkeys,
+            max_segments: (max_segments as usize).min(MAX_TX_SGES),
+            failed: false,
+            index,
+            counters: Arc::default(),
+        }))
+    }
+
+    pub(crate) fn index(&self) -> u16 {
+        self.index
+    }
+
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.posted.wrapping_sub(self.completed)
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Destroys the queue pair and its CQ, then brings the buffers in flight home. If the device may
+    /// still read them they are leaked; the error says so.
+    pub(crate) fn destroy(self: Box<Self>) -> Result<(), VerbsError> {
+        let Self { rings, shadow, .. } = *self;
+        let (queue, context) = rings.into_parts();
+        let destroyed = queue.destroy();
+        match &destroyed {
+            Ok(()) => drop(shadow),
+            Err(error) if error.is_disassociated() => context.drop_after_close(shadow),
+            Err(_) => std::mem::forget(shadow),
+        }
+        destroyed
+    }
+
+    /// See [`pmd_api::TxBurst::tx_burst`].
+    pub(super) fn burst(&mut self, batch: &mut Batch) -> TxOutcome {
+        let Some(first) = batch.as_slice().first() else {
+            return TxOutcome {
+                sent: 0,
+                rejected: None,
+            };
+        };
+        // All simple packets of the burst are of this pool; others look their keys up.
+        let key = self.lkeys.find(first.buffer_pool());
+        let wanted = batch.len().min(u32::MAX as usize) as u32;
+        if self.in_flight() > self.depth / 2
+            || self.depth - self.in_flight() < wanted
+            || self.rings.sq.free() < wanted
+        {
+            self.reap();
+        }
+        if self.failed {
+            return TxOutcome {
+                sent: 0,
+                rejected: None,
+            };
+        }
+
+        let Self {
+            rings,
+            shadow,
+            lkeys,
+            template,
+            ..
+        } = self;
+        let (sq, max_segments) = (&rings.sq, self.max_segments);
+        let template = *template;
+        let start = sq.head();
+        let end = start.wrapping_add(sq.free());
+        let (mut at, mut last, mut bytes, mut reject) = (start, start, 0u64, None);
+        let limit = (self.depth - self.posted.wrapping_sub(self.completed)) as usize;
+        let sent = shadow.push_while(batch, limit, |mbuf, simple| {
+            let word = mbuf.tx_word();
+            let len = mbuf.packet_len();
+            let plain =
+                simple && template.short && len != 0 && word.bits() & SPECIAL == 0 && at != end;
+            if let (true, Some(key)) = (plain, key) {
+                let oob = template.oob.into_bits() | word.bits() & OFFLOAD_MASK;
+                let size = u64::from(key) | (len as u64) << 32;
+                sq.write_unit(at, [template.header, oob, mbuf.data_address(), size]);
+                last = at;
+                at = at.wrapping_add(1);
+                bytes += len as u64;
+                return true;
+            }
+            let room = end.wrapping_sub(at);
+            match write_general(sq, at, room, template, lkeys, max_segments, mbuf) {
+                General::Written { units } => {
+                    last = at;
+                    at = at.wrapping_add(units);
+                    bytes += len as u64;
+                    true
+                }
+                General::Full => false,
+                General::Rejected(reason) => {
+                    reject = Some(reason);
+                    false
+                }
+            }
+        });
+
+        if sent > 0 {
+            self.posted = self.posted.wrapping_add(sent as u32);
+            self.rings.sq.clear_suppress(last);
+            self.runs.push(Run {
+                packets_end: self.posted,
+                units_end: at,
+            });
+            self.rings.sq.commit(at);
+            self.counters.packets.add(sent as u64);
+            self.counters.bytes.add(bytes);
+        }
+        let rejected = reject.and_then(|reason| Some((batch.remove(0)?, reason)));
+        self.counters.rejected.add(rejected.is_some().into());
+        TxOutcome { sent, rejected }
+    }
+
+    /// See [`pmd_api::TxBurst::reclaim`].
+    pub(super) fn reclaim(&mut self) -> usize {
+        let before = self.completed;
+        self.reap();
+        self.completed.wrapping_sub(before) as usize
+    }
+
+    /// Takes every completion there is.
+    fn reap(&mut self) {
+        let mut cursor = self.rings.cq.cursor();
+        loop {
+            while self.rings.cq.is_ready(cursor) {
+                let head = self.rings.cq.load(cursor, 0) as u32;
+                if head & 0xFF == OKAY {
+                    self.complete_run();
+                } else {
+                    let offset = self.rings.cq.cqe(cursor).tx_wqe_offset();
+                    self.fail(CqeHead::from_bits(head), offset);
+                }
+                cursor = self.rings.cq.next(cursor);
+            }
+            match self.rings.cq.look(cursor) {
+                Polled::Empty => break,
+                Polled::Ready => {}
+                Polled::Foreign => {
+                    self.counters.bad_completions.add(1);
+                    cursor = self.rings.cq.next(cursor);
+                }
+                Polled::Overflow => {
+                    self.overflow();
+                    break;
+                }
+            }
+        }
+        self.rings.cq.set_cursor(cursor);
+    }
+
+    /// The oldest run is complete.
+    #[inline]
+    fn complete_run(&mut self) {
+        match self.runs.first() {
+            Some(run) => {
+                self.runs.pop();
+                self.complete_to(run.packets_end, run.units_end);
+            }
+            None => self.counters.bad_completions.add(1),
+        }
+    }
+
+    #[inline]
+    fn complete_to(&mut self, packets: u32, units: u32) {
+        self.shadow.release(packets.wrapping_sub(self.completed));
+        self.completed = packets;
+        self.rings.sq.release_to(units);
+    }
+
+    /// One WQE failed. Errors ignore suppression and complete everything before them (§3.4): the
+    /// position that the device names is looked up among the WQEs in flight. Where it names none of
+    /// them the oldest WQE is completed, as error completions consume exactly one.
+    #[cold]
+    fn fail(&mut self, head: CqeHead, offset: u32) {
+        let Some(name) = tx::name(head.cqe_type()).filter(|_| head.client_type() == CLIENT_MANA)
+        else {
+            self.counters.bad_completions.add(1);
+            return;
+        };
+        let (in_flight, sq) = (self.in_flight(), &self.rings.sq);
+        if in_flight == 0 {
+            self.counters.bad_completions.add(1);
+            return;
+        }
+        let mut distance = offset.wrapping_sub(sq.tail()) & OFFSET_MASK;
+        if distance >= sq.head().wrapping_sub(sq.tail()) {
+            self.counters.bad_completions.add(1);
+            distance = 0;
+        }
+        let (mut packets, mut units) = (0, 0);
+        let bytes = loop {
+            let (size, bytes) = sq.read_back(sq.tail().wrapping_add(units));
+            packets += 1;
+            units += size;
+            if units > distance || packets == in_flight {
+                break bytes;
+            }
+        };
+        let units = units.min(sq.head().wrapping_sub(sq.tail()));
+        let units = sq.tail().wrapping_add(units);
+        self.counters.failed.add(1);
+        self.counters.failed_bytes.add(bytes);
+        self.complete_to(self.completed.wrapping_add(packets), units);
+        // Runs that are complete now have no completion of their own to come.
+        while let Some(run) = self.runs.first()
+            && run.packets_end.wrapping_sub(self.completed) as i32 <= 0
+        {
+            self.runs.pop();
+        }
+        tracing::debug!(
+            queue = self.index,
+            name,
+            error = head.vendor_err(),
+            "send failed"
+        );
+        if head.cqe_type() == tx::GDMA_ERR {
+            self.failed = true;
+            tracing::error!(
+                queue = self.index,
+                "the device stopped the transmit queue (TX_GDMA_ERR): stop and start the port"
+            );
+        }
+    }
+
+    #[cold]
+    fn overflow(&mut self) {
+        if !self.failed {
+            self.failed = true;
+            self.counters.bad_completions.add(1);
+            tracing::error!(
+                queue = self.index,
+                "the device overtook the transmit completions: stop and start the port"
+            );
+        }
+    }
+}
+
+/// Writes the WQE of any packet at `at` if it takes no more than `room` units.
+#[cold]
+#[inline(never)]
+fn write_general(
+    sq: &SendRing,
+    at: u32,
+    room: u32,
+    template: Template,
+    lkeys: &mut Lkeys,
+    max_segments: usize,
+    mbuf: &Mbuf,
+) -> General {
+    let word = mbuf.tx_word();
+    let flags = word.flags();
+    let segments = mbuf.segments();
+    if mbuf.packet_len() == 0 {
+        return General::Rejected(Reject::Empty);
+    }
+    if segments > max_segments {
+        return General::Rejected(Reject::TooManySegments {
+            segments,
+            max: max_segments,
+        });
+    }
+    if flags.contains(TxFlags::TSO) {
+        return General::Rejected(Reject::Unsupported("TSO"));
+    }
+    let vlan = word.vlan_tci();
+    let oob = if vlan.is_some() || !template.short {
+        LONG
+    } else {
+        SHORT
+    };
+    if gdma::wqe::units(oob, segments) > room {
+        return General::Full;
+    }
+    let mut sges = [Sge::default(); MAX_TX_SGES];
+    for (index, (sge, segment)) in sges.iter_mut().zip(mbuf.iter()).enumerate() {
+        if segment.data_len() == 0 {
+            return General::Rejected(Reject::EmptySegment(index));
+        }
+        let pool = segment.buffer_pool();
+        let Some(key) = lkeys.find(pool) else {
+            return General::Rejected(Reject::ForeignPool(pool));
+        };
+        *sge = Sge {
+            address: segment.data_address(),
+            key,
+            size: segment.data_len() as u32,
+        };
+    }
+    let short = ShortOob::from_bits(template.oob.into_bits() | word.bits() & OFFLOAD_MASK);
+    let oob_words = if oob == LONG {
+        let tail = vlan.map_or(LongOobTail::new(), |tci| {
+            LongOobTail::new()
+                .with_inject_vlan_pri_tag(true)
+                .with_pcp((tci >> 13) as u8)
+                .with_dei(tci >> 12 & 1 != 0)
+                .with_vlan_id(tci & 0xFFF)
+        });
+        // Which of the two offsets counts in the long format is not known; both are filled in
+        // where they fit (§3.2).
+        let tail = tail.with_long_vp_offset(template.vport_offset);
+        Wqe::Long(LongOob {
+            short: short.with_pkt_fmt(1),
+            tail,
+        })
+    } else {
+        Wqe::Short(short)
+    };
+    let header = WqeHeader::plain(oob, segments);
+    General::Written {
+        units: sq.write(at, header, &oob_words, &sges[..segments]),
+    }
+}

@@ -1,0 +1,244 @@
+//! Starting a port: everything the kernel and the device need, in their order.
+
+use std::sync::Arc;
+
+use dma_memory::{Arena, MemoryError, Region, RegionOptions, Segment, check_memlock};
+use mana_verbs::{Access, Context, ProtectionDomain, SendQueueSpec, VerbsError, operation};
+use pmd_api::{Pool, PoolId};
+use uverbs_abi::{Errno, System, SystemKind};
+
+use crate::config::{DEFAULT_RSS_KEY, PortConfig};
+use crate::discover::Usable;
+use crate::queue::{Lkeys, RxCore, RxSetup, TxCore, TxSetup};
+use crate::started::Running;
+use crate::{Error, PortInfo};
+
+/// Smallest ring that the hardware takes (reference/mana-hardware.md §2.1).
+const MIN_RING: usize = 4096;
+/// Ring bytes of a packet to send: two units, so that packets of one to three segments fill the
+/// ring no faster than the completion queue.
+const SQ_BYTES: usize = 64;
+/// Ring bytes of a receive buffer: one unit.
+const RQ_BYTES: usize = 32;
+/// Bytes of a completion.
+const CQE_BYTES: usize = 64;
+/// Nothing waits for completion events, so every queue may share the first vector.
+const COMP_VECTOR: u32 = 0;
+
+/// What a start works from.
+pub(crate) struct Start<'a> {
+    pub(crate) system: &'a dyn System,
+    pub(crate) usable: &'a Usable,
+    pub(crate) info: &'a PortInfo,
+    pub(crate) config: &'a PortConfig,
+    /// Port number written into received packets.
+    pub(crate) id: u16,
+}
+
+impl Start<'_> {
+    /// Makes protection domain, memory regions, send queues, receive queues and the RSS queue pair,
+    /// posts the first receive buffers, and returns it all with every queue home.
+    ///
+    /// What was made before a failure is taken apart again.
+    pub(crate) fn run(&self) -> Result<Running, Error> {
+        let context = &self.usable.context;
+        let pd = context.alloc_pd()?;
+        let mut running = Running {
+            name: self.name(),
+            rx: Vec::new(),
+            rss: None,
+            tx: Vec::new(),
+            regions: Vec::new(),
+            pd: Some(pd.clone()),
+        };
+        let mut keys = Vec::new();
+        for pool in self.config.pools() {
+            let region = self.register(&pd, pool)?;
+            keys.push((pool.id(), region.lkey()));
+            running.regions.push(region);
+        }
+        let mut arena = Arena::new(self.ring_region()?);
+        self.start_tx(context, &pd, &mut arena, &keys, &mut running)?;
+        self.start_rx(context, &pd, &mut arena, &keys, &mut running)?;
+        Ok(running)
+    }
+
+    fn name(&self) -> String {
+        format!("port {} of {}", self.info.port, self.info.pci)
+    }
+
+    /// Registers a pool's memory. It may be received into and sent from.
+    fn register(
+        &self,
+        pd: &ProtectionDomain,
+        pool: &Pool,
+    ) -> Result<mana_verbs::MemoryRegion, Error> {
+        pd.register(pool.region(), Access::LocalWrite)
+            .map_err(|error| {
+                let out_of_memory = error.errno() == Some(Errno::ENOMEM);
+                if out_of_memory && self.system.kind() == SystemKind::Linux {
+                    // The kernel says ENOMEM for an exceeded limit, too.
+                    if let Err(limit) = check_memlock(pool.region().len()) {
+                        return Error::Memory(limit);
+                    }
+                }
+                Error::Verbs(error)
+            })
+    }
+
+    /// Zeroed memory for all rings.
+    fn ring_region(&self) -> Result<Arc<Region>, Error> {
+        let tx = self.config.tx.iter().map(|queue| (queue.depth, SQ_BYTES));
+        let rx = self.config.rx.iter().map(|queue| (queue.depth, RQ_BYTES));
+        let bytes = tx
+            .chain(rx)
+            .map(|(depth, entry)| ring_bytes(depth, entry) + ring_bytes(depth, CQE_BYTES));
+        let (name, bytes) = (format!("rings of {}", self.name()), bytes.sum());
+        let wanted = &self.config.memory;
+        let near = RegionOptions {
+            numa_node: wanted.numa_node.or(self.info.numa_node),
+            ..wanted.clone()
+        };
+        let region = match Region::allocate(&name, bytes, &near) {
+            Err(error) if near.numa_node != wanted.numa_node => {
+                let region = Region::allocate(&name, bytes, wanted)?;
+                tracing::warn!("{name}: not on the device's NUMA node: {error}");
+                region
+            }
+            region => region?,
+        };
+        Ok(Arc::new(region))
+    }
+
+    fn start_tx(
+        &self,
+        context: &Context,
+        pd: &ProtectionDomain,
+        arena: &mut Arena,
+        keys: &[(PoolId, u32)],
+        running: &mut Running,
+    ) -> Result<(), Error> {
+        let max_segments = self.info.max_tx_segments;
+        for (index, queue) in (0..).zip(&self.config.tx) {
+            let depth = queue.depth;
+            let ring = take(arena, depth, SQ_BYTES)?;
+            let cq_ring = take(arena, depth, CQE_BYTES)?;
+            let cq = pd.create_cq(cq_ring, depth, COMP_VECTOR, None)?;
+            let spec = SendQueueSpec {
+                port: self.info.port,
+                ring,
+                max_wr: depth,
+                max_sge: max_segments,
+            };
+            let queue = pd.create_send_queue(spec, cq);
+            // Only the first send queue of a protection domain takes the vPort.
+            let queue = if index == 0 {
+                queue.map_err(|error| self.explain(error))?
+            } else {
+                queue?
+            };
+            let setup = TxSetup {
+                context: context.clone(),
+                index,
+                queue,
+                depth,
+                max_segments,
+                lkeys: Lkeys::new(keys.to_vec()),
+            };
+            running.tx.push(Some(TxCore::new(setup)?));
+        }
+        Ok(())
+    }
+
+    fn start_rx(
+        &self,
+        context: &Context,
+        pd: &ProtectionDomain,
+        arena: &mut Arena,
+        keys: &[(PoolId, u32)],
+        running: &mut Running,
+    ) -> Result<(), Error> {
+        let mut work_queues = Vec::new();
+        let mut rings = Vec::new();
+        for queue in &self.config.rx {
+            let ring = take(arena, queue.depth, RQ_BYTES)?;
+            let cq_ring = take(arena, queue.depth, CQE_BYTES)?;
+            let cq = pd.create_cq(cq_ring.clone(), queue.depth, COMP_VECTOR, None)?;
+            work_queues.push(pd.create_work_queue(ring.clone(), queue.depth, cq)?);
+            rings.push((ring, cq_ring));
+        }
+        let key = self.config.rss_key.as_ref().unwrap_or(&DEFAULT_RSS_KEY);
+        // From here on the queues are live; `running` knows what may be freed when.
+        let rss = running
+            .rss
+            .insert(pd.create_rss(self.info.port, work_queues, key)?);
+        for ((index, queue), (ring, cq_ring)) in (0..).zip(&self.config.rx).zip(rings) {
+            let registered = keys.iter().find(|(pool, _)| *pool == queue.pool.id());
+            let &(_, lkey) = registered.expect("every pool of the configuration was registered");
+            let setup = RxSetup {
+                context: context.clone(),
+                port_id: self.id,
+                index,
+                ids: rss.ids(index.into()),
+                ring,
+                cq_ring,
+                depth: queue.depth,
+                pool: queue.pool.clone(),
+                lkey,
+            };
+            running.rx.push(Some(RxCore::new(setup)?));
+        }
+        Ok(())
+    }
+
+    /// Tells why the vPort could not be taken: `ENODEV` on 6.12 and `EBUSY` on 7.3 mean that
+    /// somebody else has it, in most cases the netdev (reference/mana-hardware.md §4.5).
+    fn explain(&self, error: VerbsError) -> Error {
+        let Some(errno @ (Errno::ENODEV | Errno::EBUSY)) = error.errno() else {
+            return Error::Verbs(error);
+        };
+        if error.operation() != Some(operation::CREATE_SEND_QUEUE) {
+            return Error::Verbs(error);
+        }
+        let (pci, port) = (self.info.pci, self.info.port);
+        // The netdev's state now, not when the port was opened.
+        let netdevs = self
+            .system
+            .netdevs(self.usable.context.device())
+            .unwrap_or_default();
+        let netdev = netdevs
+            .into_iter()
+            .find(|netdev| netdev.dev_port == u32::from(port) - 1);
+        match netdev {
+            Some(netdev) if netdev.up => {
+                let (netdev, master) = (netdev.name, netdev.master);
+                Error::NetdevUp {
+                    pci,
+                    port,
+                    netdev,
+                    master,
+                    errno,
+                }
+            }
+            netdev => Error::VportInUse {
+                pci,
+                port,
+                netdev: netdev.map(|n| n.name),
+                errno,
+            },
+        }
+    }
+}
+
+fn ring_bytes(depth: u32, entry: usize) -> usize {
+    (depth as usize * entry).max(MIN_RING)
+}
+
+fn take(arena: &mut Arena, depth: u32, entry: usize) -> Result<Segment, MemoryError> {
+    let len = ring_bytes(depth, entry);
+    // `ring_region` counted the same rings.
+    arena.take(len).ok_or(MemoryError::Length {
+        name: "ring".to_owned(),
+        len,
+    })
+}
