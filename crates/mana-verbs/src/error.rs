@@ -1,5 +1,8 @@
 //! What can go wrong between this process and the kernel, with the way out of it.
 
+use std::borrow::Cow;
+
+use dma_memory::MemoryError;
 use uverbs_abi::{Errno, SystemError};
 
 /// Names of the operations that [`VerbsError::operation`] reports.
@@ -79,7 +82,7 @@ pub enum VerbsError {
         /// The kernel's answer.
         errno: Errno,
         /// What to do about it.
-        fix: &'static str,
+        fix: Cow<'static, str>,
     },
     /// The kernel or the device answered with something that can't be true. An object that came
     /// with the answer was destroyed again.
@@ -108,7 +111,7 @@ impl VerbsError {
             device: device.to_owned(),
             operation,
             errno,
-            fix: fix(operation, errno),
+            fix: Cow::Borrowed(fix(operation, errno)),
         }
     }
 
@@ -117,6 +120,18 @@ impl VerbsError {
             operation,
             problem: problem.into(),
         }
+    }
+
+    /// Replaces the guess at what mends an `ENOMEM` by what the limit on pinned memory says, which
+    /// is asked only then.
+    pub(crate) fn with_memlock(mut self, check: impl FnOnce() -> Result<(), MemoryError>) -> Self {
+        if let Self::Kernel { errno, fix, .. } = &mut self
+            && *errno == Errno::ENOMEM
+            && let Err(limit) = check()
+        {
+            *fix = Cow::Owned(limit.to_string());
+        }
+        self
     }
 
     /// The operation that failed, one of [`operation`]; `None` where the node was not opened.
@@ -204,6 +219,26 @@ mod tests {
             assert!(error.to_string().contains("ip link set"), "{error}");
             assert!(error.to_string().contains(errno.name().unwrap()), "{error}");
         }
+    }
+
+    #[test]
+    fn a_registration_above_the_memlock_limit_is_told_with_its_numbers() {
+        let limit = || {
+            Err(MemoryError::MemlockLimit {
+                needed: 2 << 20,
+                pinned: 0,
+                limit: 65_536,
+            })
+        };
+        let error = |errno| {
+            VerbsError::kernel("mana_0", operation::REGISTER_MEMORY, errno).with_memlock(limit)
+        };
+        let text = error(Errno::ENOMEM).to_string();
+        assert!(
+            text.contains("65536") && text.contains("ulimit -l"),
+            "{text}"
+        );
+        assert!(!error(Errno::EINVAL).to_string().contains("65536"));
     }
 
     #[test]

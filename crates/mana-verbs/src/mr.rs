@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dma_memory::Region;
+use dma_memory::{Region, check_memlock};
 use uverbs_abi::ids::ACCESS_LOCAL_WRITE;
 
 use crate::object::{Memory, Object};
@@ -52,7 +52,8 @@ impl MemoryRegion {
         // reference to it. The object made below holds an Arc and gives it up only after the
         // destroy succeeded or the context is closed; if none is made, nothing is registered.
         let created =
-            unsafe { (pd.context().raw()).register_memory(pd.handle(), memory, access.bits())? };
+            unsafe { (pd.context().raw()).register_memory(pd.handle(), memory, access.bits()) }
+                .map_err(|error| error.with_memlock(|| check_memlock(region.len())))?;
         let memory = Some(Memory::Region(Arc::clone(region)));
         let kind = ObjectKind::MemoryRegion;
         Ok(Self {
