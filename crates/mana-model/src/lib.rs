@@ -36,11 +36,11 @@ mod model;
 pub mod pcap;
 pub mod toeplitz;
 
+pub use crate::core::PortCounters;
 pub use config::{
     DeviceConfig, DoorbellMode, GenConfig, Kernel, Limits, LinkConfig, ModelConfig, PortConfig,
     parse_device,
 };
-pub use crate::core::PortCounters;
 pub use error::ModelError;
 pub use faults::Fault;
 pub use findings::{Finding, FindingKind};

@@ -25,7 +25,7 @@ fn capturing(kernel: Kernel) -> Model {
 }
 
 /// A frame of `length` bytes from the port's own MAC to everybody, no protocol that anyone parses.
-fn frame(model: &Model, length: usize) -> Vec<u8> {
+pub(super) fn frame(model: &Model, length: usize) -> Vec<u8> {
     let mut frame = vec![0xFF; 6];
     frame.extend_from_slice(&model.port(0).mac().0);
     frame.extend_from_slice(&[0x88, 0xB5]);
@@ -34,7 +34,7 @@ fn frame(model: &Model, length: usize) -> Vec<u8> {
 }
 
 /// Header, short OOB and one SGE: 32 bytes.
-fn send_wqe(queue: &Sender, address: u64, length: u32) -> [u64; 4] {
+pub(super) fn send_wqe(queue: &Sender, address: u64, length: u32) -> [u64; 4] {
     let header = (1 | 2 << 8) << 32;
     let word0 = u64::from(queue.cq_id) << 8;
     let word1 = u64::from(queue.sq_id >> 10) << 10 | u64::from(queue.offset) << 24;
@@ -42,18 +42,18 @@ fn send_wqe(queue: &Sender, address: u64, length: u32) -> [u64; 4] {
     [header, word0 | word1 << 32, address, key]
 }
 
-struct Sender {
-    ring: Ring,
-    cq_ring: Ring,
-    sq_id: u32,
-    cq_id: u32,
-    offset: u32,
-    lkey: u32,
-    data: Ring,
+pub(super) struct Sender {
+    pub(super) ring: Ring,
+    pub(super) cq_ring: Ring,
+    pub(super) sq_id: u32,
+    pub(super) cq_id: u32,
+    pub(super) offset: u32,
+    pub(super) lkey: u32,
+    pub(super) data: Ring,
 }
 
 /// PD, MR and a send queue of 128 units.
-fn sender(program: &Program) -> (u32, Sender) {
+pub(super) fn sender(program: &Program) -> (u32, Sender) {
     let pd = program.alloc_pd().unwrap();
     let data = program.memory(16384);
     let mr = program.reg_mr(pd, data.address(), 16384, 1).unwrap();
@@ -271,13 +271,13 @@ fn destroying_a_cq_counts_the_events_that_were_read() {
     raw.address = ring.address();
     let (qp, ids) = program.create_raw_qp(raw).unwrap();
     let queue = Sender {
-        ring,
-        cq_ring: ring,
+        cq_ring: ring.clone(),
+        ring: ring.clone(),
         sq_id: ids.sqid,
         cq_id: ids.cqid,
         offset: ids.tx_vp_offset,
         lkey: mr.lkey,
-        data,
+        data: data.clone(),
     };
     data.store_bytes(0, &frame(&model, 60));
     let wqe = send_wqe(&queue, data.address(), 60);

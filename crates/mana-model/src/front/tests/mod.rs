@@ -3,9 +3,12 @@
 
 mod context;
 mod destroy;
+mod doorbells;
 mod end_to_end;
 mod faults;
 mod memory;
+mod polled;
+mod ports;
 mod program;
 mod receive;
 mod send;

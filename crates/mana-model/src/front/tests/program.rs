@@ -4,6 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use uverbs_abi::ids::{attr, method, object, write_cmd};
@@ -31,42 +32,38 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: `base` came from the global allocator with this layout and is freed once; the
-        // program's transport, declared before it, is closed by now, so no device reaches it.
+        // SAFETY: `base` came from the global allocator with this layout and is freed once, when no
+        // `Ring` is left. A program keeps one beyond its transport, so no device reaches it.
         unsafe { dealloc(self.base.as_ptr(), self.layout) }
     }
 }
 
-/// Where a piece of the program's memory is.
-#[derive(Clone, Copy)]
-pub(super) struct Ring {
-    base: NonNull<u8>,
-    pub(super) bytes: usize,
-}
+/// A piece of memory that the program and its test share.
+#[derive(Clone)]
+pub(super) struct Ring(Rc<Memory>);
 
 impl Ring {
-    pub(super) fn address(self) -> u64 {
-        self.base.as_ptr() as u64
+    pub(super) fn address(&self) -> u64 {
+        self.0.base.as_ptr() as u64
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
-        assert!(index < self.bytes / 8);
-        // SAFETY: inside the allocation, which is aligned to 4096 and lives as long as the program
-        // that handed this out, beyond every use in its test; all access, the device's too, is
-        // atomic.
-        unsafe { AtomicU64::from_ptr(self.base.as_ptr().cast::<u64>().add(index)) }
+        assert!(index < self.0.layout.size() / 8);
+        // SAFETY: inside the allocation, which `self` keeps alive and which is aligned to 4096; all
+        // access, the device's too, is atomic.
+        unsafe { AtomicU64::from_ptr(self.0.base.as_ptr().cast::<u64>().add(index)) }
     }
 
-    pub(super) fn store(self, index: usize, value: u64) {
+    pub(super) fn store(&self, index: usize, value: u64) {
         self.word(index).store(value, Ordering::Relaxed);
     }
 
-    pub(super) fn load(self, index: usize) -> u64 {
+    pub(super) fn load(&self, index: usize) -> u64 {
         self.word(index).load(Ordering::Acquire)
     }
 
     /// Writes bytes, padded with zeros to whole words, from byte `at` (a multiple of 8).
-    pub(super) fn store_bytes(self, at: usize, bytes: &[u8]) {
+    pub(super) fn store_bytes(&self, at: usize, bytes: &[u8]) {
         for (index, chunk) in bytes.chunks(8).enumerate() {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);
@@ -75,7 +72,7 @@ impl Ring {
     }
 
     /// Reads `length` bytes from byte `at` (a multiple of 8).
-    pub(super) fn load_bytes(self, at: usize, length: usize) -> Vec<u8> {
+    pub(super) fn load_bytes(&self, at: usize, length: usize) -> Vec<u8> {
         let words = (at / 8..(at + length).div_ceil(8)).map(|index| self.load(index));
         let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
         bytes.truncate(length);
@@ -88,7 +85,7 @@ pub(super) struct Program {
     // Dropped before the memory.
     pub(super) transport: Box<dyn Transport>,
     pub(super) driver_id: u32,
-    memory: RefCell<Vec<Memory>>,
+    memory: RefCell<Vec<Ring>>,
 }
 
 /// What a CQ is created with.
@@ -151,10 +148,9 @@ impl Program {
     }
 
     pub(super) fn memory(&self, bytes: usize) -> Ring {
-        let memory = Memory::new(bytes);
-        let base = memory.base;
-        self.memory.borrow_mut().push(memory);
-        Ring { base, bytes }
+        let ring = Ring(Rc::new(Memory::new(bytes)));
+        self.memory.borrow_mut().push(ring.clone());
+        ring
     }
 
     pub(super) fn call(
@@ -174,10 +170,14 @@ impl Program {
     }
 
     pub(super) fn doorbell(&self, kind: DoorbellKind, queue: u32, value: u64) {
+        self.register(kind, queue).store(value, Ordering::Release);
+    }
+
+    pub(super) fn register(&self, kind: DoorbellKind, queue: u32) -> &AtomicU64 {
         let register = self.transport.doorbell(kind, queue).unwrap();
-        // SAFETY: the transport promises an aligned register that lives as long as itself.
-        let register = unsafe { AtomicU64::from_ptr(register.as_ptr()) };
-        register.store(value, Ordering::Release);
+        // SAFETY: the transport promises an aligned register that lives as long as itself, and
+        // `self` borrows it for that long.
+        unsafe { AtomicU64::from_ptr(register.as_ptr()) }
     }
 
     /// O2.
