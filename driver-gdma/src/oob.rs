@@ -141,6 +141,15 @@ mod tests {
         );
     }
 
+    /// §3.1: offloads are requested by dword 0 bits 2-6 and dword 1 bits 0-9; suppression is dword 0
+    /// bit 7; short_vp_offset is 8 bits wide.
+    #[test]
+    fn masks_cover_the_fields_they_are_for() {
+        assert_eq!(OFFLOAD_MASK, 0x0000_03FF_0000_007C);
+        assert_eq!(SUPPRESS, 0x80);
+        assert_eq!(MAX_SHORT_VPORT_OFFSET, 0xFF);
+    }
+
     /// §3.2, field by field.
     #[test]
     fn long_bits_stand_where_the_reference_says() {
