@@ -1,0 +1,408 @@
+//! The options right of `--`: queues, packets, forwarding and output.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use uverbs_abi::Mac;
+
+use super::eal_args::note;
+use super::getopt::{Given, UsageError};
+use super::modes::ModeName;
+use super::options::{APP, AppOption};
+use super::streams::Topology;
+
+/// The largest burst, as in testpmd.
+pub const MAX_BURST: usize = 512;
+/// The largest pool cache, as in testpmd.
+pub const MAX_CACHE: u32 = 512;
+/// Ports that `--eth-peer` can name, exclusive.
+pub const MAX_PORTS: usize = 32;
+/// Ethernet, IPv4 and UDP headers: the shortest packet that txonly can build, in bytes.
+pub const MIN_TX_PACKET: u32 = 42;
+
+/// What was asked for right of `--`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppArgs {
+    /// Forward mode.
+    pub mode: ModeName,
+    /// RX queues a port.
+    pub rxq: u16,
+    /// TX queues a port.
+    pub txq: u16,
+    /// Descriptors of an RX queue.
+    pub rxd: u32,
+    /// Descriptors of a TX queue.
+    pub txd: u32,
+    /// Packets a burst.
+    pub burst: usize,
+    /// Forwarding cores.
+    pub nb_cores: usize,
+    /// Data room of an mbuf in bytes, headroom included.
+    pub mbuf_size: u32,
+    /// Mbufs in each pool; `None` for the computed number.
+    pub total_num_mbufs: Option<u32>,
+    /// Mbufs in one pool cache record.
+    pub mbcache: u32,
+    /// Segment lengths of txonly's packets, bytes.
+    pub tx_segments: Vec<u32>,
+    /// Source and destination of txonly's packets.
+    pub tx_ip: (Ipv4Addr, Ipv4Addr),
+    /// UDP source and destination port of txonly's packets.
+    pub tx_udp: (u16, u16),
+    /// Whether txonly varies the UDP source port.
+    pub multi_flow: bool,
+    /// Destination MAC by TX port, where one was given.
+    pub eth_peers: [Option<Mac>; MAX_PORTS],
+    /// Which port a packet leaves by.
+    pub topology: Topology,
+    /// Time between two statistics.
+    pub stats_period: Option<Duration>,
+    /// Largest packet that must fit, bytes.
+    pub max_pkt_len: Option<u32>,
+    /// Whether `--auto-start` was given (forwarding starts in any case).
+    pub auto_start: bool,
+    /// Whether one burst is sent on every stream first.
+    pub tx_first: bool,
+    /// `--no-huge` on this side.
+    pub no_huge: bool,
+    /// How long to forward.
+    pub duration: Option<Duration>,
+    /// Whether to end with one JSON line.
+    pub json: bool,
+    /// `--help`.
+    pub help: bool,
+    /// One line for each option that means nothing here.
+    pub notes: Vec<String>,
+}
+
+impl Default for AppArgs {
+    /// testpmd's defaults; the ring sizes are MANA's.
+    fn default() -> Self {
+        AppArgs {
+            mode: ModeName::Io,
+            rxq: 1,
+            txq: 1,
+            rxd: 256,
+            txd: 256,
+            burst: 32,
+            nb_cores: 1,
+            mbuf_size: 2176,
+            total_num_mbufs: None,
+            mbcache: 250,
+            tx_segments: vec![64],
+            tx_ip: (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)),
+            tx_udp: (9, 9),
+            multi_flow: false,
+            eth_peers: [None; MAX_PORTS],
+            topology: Topology::Paired,
+            stats_period: None,
+            max_pkt_len: None,
+            auto_start: false,
+            tx_first: false,
+            no_huge: false,
+            duration: None,
+            json: false,
+            help: false,
+            notes: Vec::new(),
+        }
+    }
+}
+
+impl AppArgs {
+    /// Reads the words right of `--`.
+    ///
+    /// # Errors
+    ///
+    /// For unknown options, values out of range, and lengths that no mbuf holds.
+    pub fn parse(words: &[String]) -> Result<AppArgs, UsageError> {
+        let mut args = AppArgs::default();
+        for given in APP.parse(words)? {
+            args.take(&given)?;
+        }
+        args.check()?;
+        Ok(args)
+    }
+
+    /// The destination MAC of what leaves by `port`: the one given, else testpmd's
+    /// `02:00:00:00:00:PORT`.
+    pub fn peer(&self, port: usize) -> Mac {
+        let given = self.eth_peers.get(port).copied().flatten();
+        given.unwrap_or(Mac([2, 0, 0, 0, 0, port as u8]))
+    }
+
+    fn take(&mut self, given: &Given<AppOption>) -> Result<(), UsageError> {
+        match given.id {
+            AppOption::ForwardMode => self.mode = parsed(given)?,
+            AppOption::Rxq => self.rxq = number(given, 1, u64::from(u16::MAX))? as u16,
+            AppOption::Txq => self.txq = number(given, 1, u64::from(u16::MAX))? as u16,
+            AppOption::Rxd => self.rxd = number(given, 1, u64::from(u16::MAX))? as u32,
+            AppOption::Txd => self.txd = number(given, 1, u64::from(u16::MAX))? as u32,
+            // As in testpmd, 0 is the driver's choice, which is the default.
+            AppOption::Burst => {
+                self.burst = match number(given, 0, MAX_BURST as u64)? {
+                    0 => AppArgs::default().burst,
+                    burst => burst as usize,
+                }
+            }
+            AppOption::NbCores => self.nb_cores = number(given, 1, 1024)? as usize,
+            AppOption::MbufSize => {
+                self.mbuf_size =
+                    number(given, pmd_api::HEADROOM as u64 + 64, u64::from(u16::MAX))? as u32;
+            }
+            AppOption::TotalNumMbufs => {
+                self.total_num_mbufs = Some(number(given, 1, u64::from(u32::MAX / 2))? as u32);
+            }
+            AppOption::Mbcache => self.mbcache = number(given, 0, u64::from(MAX_CACHE))? as u32,
+            AppOption::Txpkts => self.tx_segments = segments(given)?,
+            AppOption::TxIp => self.tx_ip = pair(given, "SRC,DST with two IPv4 addresses")?,
+            AppOption::TxUdp => {
+                self.tx_udp = match given.value.contains(',') {
+                    true => pair(given, "SRC[,DST] with UDP ports")?,
+                    false => {
+                        let port = number(given, 0, u64::from(u16::MAX))? as u16;
+                        (port, port)
+                    }
+                }
+            }
+            AppOption::TxonlyMultiFlow => self.multi_flow = true,
+            AppOption::EthPeer => {
+                let (port, mac): (usize, Mac) = pair(given, "PORT,MAC, as in 0,aa:bb:cc:dd:ee:ff")?;
+                let peer = self.eth_peers.get_mut(port);
+                let peer =
+                    peer.ok_or_else(|| bad(given, format!("ports end at {}", MAX_PORTS - 1)))?;
+                *peer = Some(mac);
+            }
+            AppOption::PortTopology => self.topology = parsed(given)?,
+            AppOption::StatsPeriod => {
+                let seconds = number(given, 0, u64::from(u32::MAX))?;
+                self.stats_period = (seconds > 0).then(|| Duration::from_secs(seconds));
+            }
+            AppOption::MaxPktLen => {
+                self.max_pkt_len = Some(number(given, 64, u64::from(u16::MAX))? as u32);
+            }
+            AppOption::AutoStart => self.auto_start = true,
+            AppOption::TxFirst => self.tx_first = true,
+            AppOption::NoHuge => self.no_huge = true,
+            AppOption::InMemory => {}
+            AppOption::Duration => self.duration = Some(seconds(given)?),
+            AppOption::Json => self.json = true,
+            AppOption::Help => self.help = true,
+            AppOption::Meaningless => self.notes.push(note(&given.option, given.help)),
+            AppOption::NotYet => {
+                return Err(UsageError::NotYet {
+                    option: given.option.clone(),
+                    instead: given.help,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What only the options together tell.
+    fn check(&self) -> Result<(), UsageError> {
+        let room = self.mbuf_size - pmd_api::HEADROOM as u32;
+        if let Some(length) = self.max_pkt_len
+            && length > room
+        {
+            return Err(UsageError::Conflict(format!(
+                "packets of {length} bytes (--max-pkt-len) do not fit mbufs of {} bytes with {} of \
+                 headroom, and MANA does not scatter: use --mbuf-size={}",
+                self.mbuf_size,
+                pmd_api::HEADROOM,
+                length + pmd_api::HEADROOM as u32,
+            )));
+        }
+        if let Some(length) = self.tx_segments.iter().find(|length| **length > room) {
+            return Err(UsageError::Conflict(format!(
+                "a segment of {length} bytes (--txpkts) does not fit mbufs of {} bytes with {} of \
+                 headroom: use --mbuf-size={}",
+                self.mbuf_size,
+                pmd_api::HEADROOM,
+                length + pmd_api::HEADROOM as u32,
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn bad(given: &Given<AppOption>, expected: impl Into<String>) -> UsageError {
+    UsageError::BadValue {
+        option: given.option.clone(),
+        value: given.value.clone(),
+        expected: expected.into(),
+    }
+}
+
+fn number(given: &Given<AppOption>, min: u64, max: u64) -> Result<u64, UsageError> {
+    let value = given.value.parse::<u64>().ok();
+    value
+        .filter(|value| (min..=max).contains(value))
+        .ok_or_else(|| bad(given, format!("expected a number from {min} to {max}")))
+}
+
+fn parsed<T: std::str::FromStr<Err = String>>(given: &Given<AppOption>) -> Result<T, UsageError> {
+    given
+        .value
+        .parse()
+        .map_err(|expected: String| bad(given, expected))
+}
+
+fn pair<A: std::str::FromStr, B: std::str::FromStr>(
+    given: &Given<AppOption>,
+    form: &str,
+) -> Result<(A, B), UsageError> {
+    let both = given.value.split_once(',');
+    both.and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)))
+        .ok_or_else(|| bad(given, format!("expected {form}")))
+}
+
+fn segments(given: &Given<AppOption>) -> Result<Vec<u32>, UsageError> {
+    let lengths: Option<Vec<u32>> = given
+        .value
+        .split(',')
+        .map(|length| length.trim().parse().ok().filter(|length| *length > 0))
+        .collect();
+    let lengths = lengths.ok_or_else(|| bad(given, "expected LEN[,LEN…] with lengths in bytes"))?;
+    let total: u64 = lengths.iter().copied().map(u64::from).sum();
+    if !(u64::from(MIN_TX_PACKET)..=u64::from(u16::MAX)).contains(&total) {
+        return Err(bad(
+            given,
+            format!(
+                "a packet of {total} bytes: expected {MIN_TX_PACKET} (its Ethernet, IPv4 and UDP \
+                 headers) to {}",
+                u16::MAX
+            ),
+        ));
+    }
+    Ok(lengths)
+}
+
+fn seconds(given: &Given<AppOption>) -> Result<Duration, UsageError> {
+    let seconds = given.value.parse::<f64>().ok();
+    seconds
+        .filter(|seconds| *seconds > 0.0)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| {
+            bad(
+                given,
+                "expected a number of seconds above 0, such as 5 or 0.5",
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<AppArgs, UsageError> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        AppArgs::parse(&words)
+    }
+
+    fn error(line: &str) -> String {
+        parse(line).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn azures_single_queue_line_reads_verbatim() {
+        let args =
+            parse("--forward-mode=txonly --auto-start --txd=128 --rxd=128 --stats 2").unwrap();
+        let expected = AppArgs {
+            mode: ModeName::TxOnly,
+            auto_start: true,
+            txd: 128,
+            rxd: 128,
+            stats_period: Some(Duration::from_secs(2)),
+            ..AppArgs::default()
+        };
+        assert_eq!(args, expected);
+    }
+
+    #[test]
+    fn azures_line_with_several_queues_reads_verbatim() {
+        let args = parse(
+            "--forward-mode=txonly --auto-start --nb-cores=4 --txd=128 --rxd=128 --txq=8 --rxq=8 \
+             --stats 2",
+        )
+        .unwrap();
+        assert_eq!((args.nb_cores, args.rxq, args.txq), (4, 8, 8));
+    }
+
+    #[test]
+    fn every_value_out_of_range_is_an_error_that_names_the_range() {
+        assert_eq!(
+            error("--burst=513"),
+            "`--burst=513`: expected a number from 0 to 512"
+        );
+        assert_eq!(
+            error("--rxq=0"),
+            "`--rxq=0`: expected a number from 1 to 65535"
+        );
+        for line in [
+            "--txq=x",
+            "--rxd=0",
+            "--txd=65536",
+            "--nb-cores=0",
+            "--mbuf-size=128",
+            "--mbcache=513",
+            "--stats-period=-1",
+            "--max-pkt-len=63",
+            "--duration=0",
+            "--duration=inf",
+            "--tx-ip=1.2.3.4",
+            "--tx-ip=1.2.3.4,5.6.7.256",
+            "--eth-peer=0",
+            "--eth-peer=32,aa:bb:cc:dd:ee:ff",
+            "--txpkts=64,0",
+            "--txpkts=41",
+            "--port-topology=ring",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_forward_mode_that_does_not_exist_is_answered_with_those_that_do() {
+        let text = error("--forward-mode=csum");
+        assert!(text.contains("io, mac, macswap, rxonly, txonly"), "{text}");
+    }
+
+    #[test]
+    fn lengths_that_no_mbuf_holds_are_refused_with_the_mbuf_size_that_does() {
+        assert!(error("--max-pkt-len=9018").contains("--mbuf-size=9146"));
+        assert!(error("--txpkts=64,4096").contains("--mbuf-size=4224"));
+        parse("--max-pkt-len=9018 --mbuf-size=9146").unwrap();
+        parse("--txpkts=64,4096 --mbuf-size=4224").unwrap();
+    }
+
+    #[test]
+    fn peers_default_to_testpmds_addresses() {
+        let args = parse("--eth-peer=1,12:34:56:78:9a:bc").unwrap();
+        assert_eq!(args.peer(1).to_string(), "12:34:56:78:9a:bc");
+        assert_eq!(args.peer(3).to_string(), "02:00:00:00:00:03");
+    }
+
+    #[test]
+    fn what_must_not_be_ignored_is_refused_and_the_rest_gets_a_line() {
+        assert_eq!(
+            error("-i"),
+            "option `--interactive` is not there yet: leave it out: forwarding starts at once and \
+             Ctrl-C ends it"
+        );
+        assert!(error("--portmask=0x1").contains("choose ports by device"));
+        let args = parse("--rxfreet=32 --no-flush-rx --json --duration 0.5").unwrap();
+        assert_eq!(args.notes.len(), 2);
+        assert_eq!(args.duration, Some(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn txonlys_packets_can_be_shaped() {
+        let args =
+            parse("--txpkts=64,128 --tx-ip=10.0.1.4,10.0.1.5 --tx-udp=7 --txonly-multi-flow")
+                .unwrap();
+        assert_eq!(args.tx_segments, [64, 128]);
+        assert_eq!(args.tx_ip.1, Ipv4Addr::new(10, 0, 1, 5));
+        assert_eq!(args.tx_udp, (7, 7));
+        assert!(args.multi_flow);
+    }
+}

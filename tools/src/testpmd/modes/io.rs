@@ -1,0 +1,33 @@
+//! io: packets leave as they came.
+
+use super::{ForwardMode, restore_vlan};
+use crate::testpmd::lane::Lane;
+
+/// The mode; it has no state.
+pub struct Io;
+
+impl ForwardMode for Io {
+    fn forward(&mut self, lane: &mut Lane<'_>) -> usize {
+        let received = lane.receive();
+        if received > 0 {
+            restore_vlan(lane);
+            lane.transmit_all();
+        }
+        received
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testpmd::lane::tests::{frames, stream_with};
+
+    #[test]
+    fn every_byte_leaves_as_it_came() {
+        let sent: Vec<Vec<u8>> = (0..3).map(|i| vec![i; 60 + usize::from(i)]).collect();
+        let (mut stream, wire) = stream_with(&sent);
+        assert_eq!(Io.forward(&mut stream.lane()), 3);
+        assert_eq!(frames(&wire), sent);
+        assert_eq!(Io.forward(&mut stream.lane()), 0);
+    }
+}

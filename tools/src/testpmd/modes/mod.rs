@@ -1,0 +1,156 @@
+//! The forward modes. Each is one file: what happens to the packets of a burst between two queues.
+//!
+//! A forwarding core calls [`ForwardMode::forward`] for each of its streams in turn. The loop
+//! allocates nothing, takes no lock and logs nothing.
+
+mod io;
+mod mac;
+mod macswap;
+mod rxonly;
+mod txonly;
+
+use std::fmt;
+use std::str::FromStr;
+
+use pmd_api::{Pool, TxFlags, TxOffload};
+use uverbs_abi::Mac;
+
+use super::lane::Lane;
+use txonly::TxOnly;
+
+pub use txonly::Shape;
+
+/// One burst of one stream.
+pub trait ForwardMode: Send {
+    /// Moves what there is to move, at most a burst; returns the number of packets received or, in
+    /// a mode that only sends, sent. 0 means that the stream had nothing to do.
+    fn forward(&mut self, lane: &mut Lane<'_>) -> usize;
+}
+
+/// A forward mode by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModeName {
+    /// Unchanged.
+    Io,
+    /// With the addresses of the next hop.
+    Mac,
+    /// With source and destination MAC exchanged.
+    MacSwap,
+    /// Received and dropped.
+    RxOnly,
+    /// Generated and sent.
+    TxOnly,
+}
+
+impl ModeName {
+    /// All modes, in the order of the error message.
+    const ALL: [ModeName; 5] = [
+        ModeName::Io,
+        ModeName::Mac,
+        ModeName::MacSwap,
+        ModeName::RxOnly,
+        ModeName::TxOnly,
+    ];
+
+    /// Modes of DPDK's that do not exist here.
+    const MISSING: [&str; 9] = [
+        "flowgen",
+        "csum",
+        "icmpecho",
+        "ieee1588",
+        "tm",
+        "noisy",
+        "5tswap",
+        "shared-rxq",
+        "recycle_mbufs",
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            ModeName::Io => "io",
+            ModeName::Mac => "mac",
+            ModeName::MacSwap => "macswap",
+            ModeName::RxOnly => "rxonly",
+            ModeName::TxOnly => "txonly",
+        }
+    }
+
+    /// Whether what is received is sent on, so that every received packet must be accounted for.
+    pub fn sends_on(self) -> bool {
+        matches!(self, ModeName::Io | ModeName::Mac | ModeName::MacSwap)
+    }
+
+    /// The mode for a stream that leaves by a port with MAC `source` towards `peer`. `shape` and
+    /// `pool` are for the packets that txonly makes.
+    pub fn build(self, source: Mac, peer: Mac, shape: &Shape, pool: &Pool) -> Box<dyn ForwardMode> {
+        match self {
+            ModeName::Io => Box::new(io::Io),
+            ModeName::Mac => Box::new(mac::MacForward::new(source, peer)),
+            ModeName::MacSwap => Box::new(macswap::MacSwap),
+            ModeName::RxOnly => Box::new(rxonly::RxOnly),
+            ModeName::TxOnly => Box::new(TxOnly::new(source, peer, shape, pool.clone())),
+        }
+    }
+}
+
+impl fmt::Display for ModeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for ModeName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(mode) = Self::ALL.into_iter().find(|mode| mode.name() == text) {
+            return Ok(mode);
+        }
+        let names = Self::ALL.map(ModeName::name).join(", ");
+        match Self::MISSING.contains(&text) {
+            true => Err(format!(
+                "this mode of DPDK's is not there yet; there are {names}"
+            )),
+            false => Err(format!("no such mode; there are {names}")),
+        }
+    }
+}
+
+/// Asks for the VLAN tag that the device took out of each received packet to be put back when it
+/// leaves, so that forwarding does not change a frame. (MANA reports the VLAN id alone: priority and
+/// drop-eligible bit are lost at the device.)
+fn restore_vlan(lane: &mut Lane<'_>) {
+    for mbuf in lane.batch.iter_mut() {
+        if let Some(id) = mbuf.vlan() {
+            let tag = TxOffload {
+                flags: TxFlags::VLAN,
+                vlan_tci: id,
+                ..TxOffload::default()
+            };
+            // Only lengths can be refused, and there are none.
+            let _ = mbuf.set_tx_offload(tag);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_read_by_testpmds_names() {
+        for mode in ModeName::ALL {
+            assert_eq!(mode.to_string().parse::<ModeName>(), Ok(mode));
+        }
+        let missing = "csum".parse::<ModeName>().unwrap_err();
+        assert!(
+            missing.starts_with("this mode of DPDK's is not there yet"),
+            "{missing}"
+        );
+        let unknown = "sideways".parse::<ModeName>().unwrap_err();
+        assert_eq!(
+            unknown,
+            "no such mode; there are io, mac, macswap, rxonly, txonly"
+        );
+    }
+}

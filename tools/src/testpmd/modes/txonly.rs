@@ -1,0 +1,272 @@
+//! txonly: UDP packets are made and sent; what the TX queue does not take is dropped.
+
+use std::net::Ipv4Addr;
+
+use pmd_api::{Batch, Mbuf, Pool};
+use uverbs_abi::Mac;
+
+use super::ForwardMode;
+use crate::testpmd::app_args::MIN_TX_PACKET;
+use crate::testpmd::lane::Lane;
+
+/// Bytes of Ethernet, IPv4 and UDP header.
+const HEADERS: usize = MIN_TX_PACKET as usize;
+/// Where the UDP source port stands.
+const SOURCE_PORT: std::ops::Range<usize> = 34..36;
+/// First of the ports from which flows are told apart, and how many there are (the dynamic ports).
+const FIRST_FLOW_PORT: u16 = 49_152;
+const FLOW_PORTS: u16 = 16_384;
+
+/// What txonly's packets look like, apart from their MACs.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// Lengths of the segments in bytes; together at least the headers.
+    pub segments: Vec<u32>,
+    /// IPv4 source and destination.
+    pub ip: (Ipv4Addr, Ipv4Addr),
+    /// UDP source and destination port.
+    pub udp: (u16, u16),
+    /// Whether the source port varies from packet to packet.
+    pub multi_flow: bool,
+    /// Packets a burst.
+    pub burst: usize,
+}
+
+/// A generator for one stream.
+pub struct TxOnly {
+    pool: Pool,
+    headers: [u8; HEADERS],
+    segments: Vec<u32>,
+    burst: usize,
+    /// The next flow, where flows vary.
+    flow: Option<u16>,
+    /// Buffers of a burst of multi-segment packets before they are chained.
+    buffers: Batch,
+}
+
+impl TxOnly {
+    /// Packets go from `source` to `peer`; their buffers come from `pool`.
+    pub fn new(source: Mac, peer: Mac, shape: &Shape, pool: Pool) -> Self {
+        let segments = shape.segments.len();
+        TxOnly {
+            pool,
+            headers: headers(source, peer, shape),
+            segments: shape.segments.clone(),
+            burst: shape.burst,
+            flow: shape.multi_flow.then_some(0),
+            buffers: Batch::with_capacity(if segments > 1 {
+                shape.burst * segments
+            } else {
+                0
+            }),
+        }
+    }
+
+    fn next_headers(&mut self) -> [u8; HEADERS] {
+        if let Some(flow) = &mut self.flow {
+            let port = FIRST_FLOW_PORT + *flow;
+            *flow = (*flow + 1) % FLOW_PORTS;
+            // The UDP checksum is absent and IPv4's does not cover ports.
+            self.headers[SOURCE_PORT].copy_from_slice(&port.to_be_bytes());
+        }
+        self.headers
+    }
+
+    /// Fills the batch with packets of one segment.
+    fn make_simple(&mut self, batch: &mut Batch, length: u32) -> bool {
+        if self
+            .pool
+            .alloc_bulk(batch, self.burst.min(batch.room()))
+            .is_err()
+        {
+            return false;
+        }
+        for mbuf in batch.iter_mut() {
+            let headers = self.next_headers();
+            // Its room was checked against the mbuf size: a packet that stayed empty is rejected by
+            // the queue and counted.
+            if let Ok(data) = mbuf.append(length as usize)
+                && let Some(start) = data.first_chunk_mut()
+            {
+                *start = headers;
+            }
+        }
+        true
+    }
+
+    /// Fills the batch with packets of several segments.
+    fn make_chains(&mut self, batch: &mut Batch) -> bool {
+        let count = self.burst.min(batch.room());
+        if self
+            .pool
+            .alloc_bulk(&mut self.buffers, count * self.segments.len())
+            .is_err()
+        {
+            return false;
+        }
+        for _ in 0..count {
+            let headers = self.next_headers();
+            let mut rest = headers.as_slice();
+            let mut packet: Option<Mbuf> = None;
+            for length in &self.segments {
+                let Some(mut mbuf) = self.buffers.pop() else {
+                    break;
+                };
+                if let Ok(data) = mbuf.append(*length as usize) {
+                    let (here, later) = rest.split_at(rest.len().min(data.len()));
+                    data[..here.len()].copy_from_slice(here);
+                    rest = later;
+                }
+                match &mut packet {
+                    None => packet = Some(mbuf),
+                    // A chain that grew too long (the queue takes fewer segments) ends here.
+                    Some(packet) => drop(packet.chain(mbuf)),
+                }
+            }
+            if let Some(packet) = packet {
+                drop(batch.push(packet));
+            }
+        }
+        self.buffers.clear();
+        true
+    }
+}
+
+impl ForwardMode for TxOnly {
+    fn forward(&mut self, lane: &mut Lane<'_>) -> usize {
+        let made = match *self.segments.as_slice() {
+            [length] => self.make_simple(lane.batch, length),
+            _ => self.make_chains(lane.batch),
+        };
+        if !made {
+            // All buffers are in flight: bring home those that are done.
+            lane.reclaim();
+            return 0;
+        }
+        lane.transmit_once()
+    }
+}
+
+/// The headers of every packet: valid IPv4 header checksum, no UDP checksum, as testpmd's.
+fn headers(source: Mac, peer: Mac, shape: &Shape) -> [u8; HEADERS] {
+    let total: u32 = shape.segments.iter().sum();
+    let ip_length = (total as u16).saturating_sub(14);
+    let udp_length = ip_length.saturating_sub(20);
+    let mut headers = [0; HEADERS];
+    headers[0..6].copy_from_slice(&peer.0);
+    headers[6..12].copy_from_slice(&source.0);
+    headers[12..14].copy_from_slice(&[0x08, 0x00]);
+    // Version 4 with 5 words of header; time to live 64; protocol 17, UDP.
+    headers[14] = 0x45;
+    headers[16..18].copy_from_slice(&ip_length.to_be_bytes());
+    headers[22] = 64;
+    headers[23] = 17;
+    headers[26..30].copy_from_slice(&shape.ip.0.octets());
+    headers[30..34].copy_from_slice(&shape.ip.1.octets());
+    let sum: u32 = headers[14..34]
+        .chunks_exact(2)
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
+    headers[24..26].copy_from_slice(&checksum.to_be_bytes());
+    headers[SOURCE_PORT].copy_from_slice(&shape.udp.0.to_be_bytes());
+    headers[36..38].copy_from_slice(&shape.udp.1.to_be_bytes());
+    headers[38..40].copy_from_slice(&udp_length.to_be_bytes());
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testpmd::lane::tests::{frames, pool, stream_with};
+
+    fn shape(segments: &[u32]) -> Shape {
+        Shape {
+            segments: segments.to_vec(),
+            ip: (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)),
+            udp: (9, 9),
+            multi_flow: false,
+            burst: 4,
+        }
+    }
+
+    const SOURCE: Mac = Mac([0x00, 0x0d, 0x3a, 0x76, 0x3b, 0xd0]);
+    const PEER: Mac = Mac([2, 0, 0, 0, 0, 0]);
+
+    /// testpmd's default packet, byte by byte; the checksum is worked out by hand:
+    /// 4500 + 0032 + 4011 + c612 + 0001 + c612 + 0002 = 2116a -> 116c -> !116c = ee93.
+    #[rustfmt::skip]
+    const PACKET: [u8; HEADERS] = [
+        0x02, 0, 0, 0, 0, 0,  0x00, 0x0d, 0x3a, 0x76, 0x3b, 0xd0,  0x08, 0x00,
+        0x45, 0x00, 0x00, 0x32,  0, 0, 0, 0,  0x40, 0x11, 0xee, 0x93,
+        0xc6, 0x12, 0x00, 0x01,  0xc6, 0x12, 0x00, 0x02,
+        0x00, 0x09, 0x00, 0x09, 0x00, 0x1e, 0x00, 0x00,
+    ];
+
+    #[test]
+    fn a_packet_is_testpmds_udp_packet() {
+        let (mut stream, wire) = stream_with(&[]);
+        let mut mode = TxOnly::new(SOURCE, PEER, &shape(&[64]), pool(64));
+        assert_eq!(mode.forward(&mut stream.lane()), 4);
+        let frames = frames(&wire);
+        assert_eq!(frames.len(), 4);
+        for frame in frames {
+            assert_eq!(frame.len(), 64);
+            assert_eq!(frame[..HEADERS], PACKET);
+        }
+    }
+
+    #[test]
+    fn segments_have_the_lengths_asked_for_and_headers_may_cross_them() {
+        let (mut stream, wire) = stream_with(&[]);
+        let mut mode = TxOnly::new(SOURCE, PEER, &shape(&[20, 20, 24]), pool(64));
+        assert_eq!(mode.forward(&mut stream.lane()), 4);
+        let packets = wire.sent_segments();
+        assert_eq!(packets.len(), 4);
+        for packet in packets {
+            let lengths: Vec<usize> = packet.iter().map(Vec::len).collect();
+            assert_eq!(lengths, [20, 20, 24]);
+            assert_eq!(packet.concat()[..HEADERS], PACKET);
+        }
+    }
+
+    #[test]
+    fn with_many_flows_only_the_source_port_varies() {
+        let (mut stream, wire) = stream_with(&[]);
+        let many = Shape {
+            multi_flow: true,
+            ..shape(&[64])
+        };
+        let mut mode = TxOnly::new(SOURCE, PEER, &many, pool(64));
+        mode.forward(&mut stream.lane());
+        let frames = frames(&wire);
+        for (flow, frame) in frames.iter().enumerate() {
+            let port = FIRST_FLOW_PORT + flow as u16;
+            assert_eq!(frame[SOURCE_PORT], port.to_be_bytes());
+            assert_eq!(frame[..34], PACKET[..34]);
+        }
+    }
+
+    #[test]
+    fn what_a_full_queue_does_not_take_is_dropped_and_counted() {
+        let (mut stream, wire) = stream_with(&[]);
+        wire.accept(3);
+        let pool = pool(64);
+        let mut mode = TxOnly::new(SOURCE, PEER, &shape(&[64]), pool.clone());
+        assert_eq!(mode.forward(&mut stream.lane()), 3);
+        assert_eq!(stream.counters().snapshot().tx_dropped, 1);
+        assert!(stream.lane().batch.is_empty());
+    }
+
+    #[test]
+    fn an_empty_pool_makes_no_packets_and_reclaims() {
+        let (mut stream, wire) = stream_with(&[]);
+        let pool = pool(8);
+        let mut all = Batch::with_capacity(8);
+        pool.alloc_bulk(&mut all, 8).unwrap();
+        let mut mode = TxOnly::new(SOURCE, PEER, &shape(&[64]), pool);
+        assert_eq!(mode.forward(&mut stream.lane()), 0);
+        assert_eq!(wire.reclaims(), 1);
+    }
+}

@@ -1,0 +1,368 @@
+//! Pools, queues and streams: from open ports and a command line to something that forwards.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use dma_memory::{HugePages, RegionOptions};
+use mana_pmd::{
+    Port, PortConfig, Queues, RxQueue, RxQueueConfig, TxQueue, TxQueueConfig, buffers_needed,
+};
+use pmd_api::{Pool, PoolConfig};
+
+use super::app_args::{AppArgs, MAX_BURST};
+use super::cores::Lcore;
+use super::display::PortLine;
+use super::error::Error;
+use super::lane::{Patience, Stream};
+use super::modes::{ForwardMode, ModeName, Shape};
+use super::stats::StreamCounters;
+use super::streams::{self, StreamPlan};
+
+/// testpmd sizes its pools for the largest rings of this many ports.
+const PORTS_PLANNED: u32 = 32;
+/// The ring size testpmd plans for.
+const DEPTH_PLANNED: u32 = 2048;
+
+/// How many queues a run uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueuePlan {
+    /// RX queues a port.
+    pub rx: u16,
+    /// TX queues a port.
+    pub tx: u16,
+    /// Streams a port.
+    pub streams: u16,
+}
+
+impl QueuePlan {
+    /// One stream for each queue that the mode works on. A mode that sends on what it received
+    /// needs a TX queue for each RX queue: queues belong to one core each.
+    pub fn new(mode: ModeName, rxq: u16, txq: u16) -> QueuePlan {
+        let tx = if mode.sends_on() { txq.max(rxq) } else { txq };
+        QueuePlan {
+            rx: rxq,
+            tx,
+            streams: if mode == ModeName::TxOnly { tx } else { rxq },
+        }
+    }
+}
+
+/// The pools of a run: one for each NUMA node that has ports.
+pub struct Pools {
+    pools: Vec<(Option<u32>, Pool)>,
+}
+
+impl Pools {
+    /// Creates them. `workers` is the number of cores that could forward.
+    ///
+    /// # Errors
+    ///
+    /// Memory that is not to be had.
+    pub fn create(
+        ports: &[Port],
+        args: &AppArgs,
+        queues: QueuePlan,
+        workers: usize,
+        huge: HugePages,
+    ) -> Result<Pools, Error> {
+        let mut nodes: Vec<Option<u32>> = ports.iter().map(|port| port.info().numa_node).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        let mut pools = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let receiving = ports
+                .iter()
+                .filter(|port| port.info().numa_node == node)
+                .count();
+            let computed = default_mbufs(args.mbcache, workers as u32).max(needed_mbufs(
+                args,
+                queues,
+                receiving,
+                ports.len(),
+                workers,
+            ));
+            let name = format!("mb_pool_{}", node.unwrap_or(0));
+            let mbufs = args.total_num_mbufs.unwrap_or(computed);
+            let pool = Pool::new(PoolConfig {
+                name: name.clone(),
+                buffers: mbufs,
+                data_room: args.mbuf_size,
+                cache: args.mbcache,
+                // The main core's own, and one to spare for the threads that tear down.
+                cache_records: workers as u32 + 2,
+                memory: RegionOptions {
+                    huge,
+                    numa_node: node,
+                },
+            })
+            .map_err(|error| Error::Pool { name, mbufs, error })?;
+            pools.push((node, pool));
+        }
+        Ok(Pools { pools })
+    }
+
+    /// What the start-up lines tell of them.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for (node, pool) in &self.pools {
+            let region = pool.region();
+            text.push_str(&format!(
+                "testpmd: create a new mbuf pool <{0}>: n={1}, size={2}, socket={3}\n\
+                 testpmd: {0} lies in {4} MiB of {5}\n",
+                pool.name(),
+                pool.capacity(),
+                pool.data_room(),
+                node.unwrap_or(0),
+                region.len().div_ceil(1 << 20),
+                region.page_kind(),
+            ));
+            for step in region.steps_down() {
+                text.push_str(&format!("testpmd: {} did without {step}\n", pool.name()));
+            }
+        }
+        text
+    }
+
+    /// The pool of a node; the first where that has none (it has one wherever there is a port).
+    fn of(&self, node: Option<u32>) -> &Pool {
+        let own = self.pools.iter().find(|(of, _)| *of == node);
+        &own.unwrap_or(&self.pools[0]).1
+    }
+
+    fn all(&self) -> Vec<Pool> {
+        self.pools.iter().map(|(_, pool)| pool.clone()).collect()
+    }
+}
+
+/// testpmd's number of mbufs: rings of 2048 and a burst for each of 32 ports, and a cache for each
+/// forwarding core times as many.
+fn default_mbufs(cache: u32, workers: u32) -> u32 {
+    (2 * DEPTH_PLANNED + MAX_BURST as u32 + workers * cache) * PORTS_PLANNED
+}
+
+/// What the queues of this run can hold at most: the driver's own rule for a pool, over the
+/// `receiving` ports that receive into it and the `sending` that may send from it, with a burst in
+/// the hands of each core.
+fn needed_mbufs(
+    args: &AppArgs,
+    queues: QueuePlan,
+    receiving: usize,
+    sending: usize,
+    workers: usize,
+) -> u32 {
+    let rx = vec![args.rxd.next_power_of_two(); receiving * usize::from(queues.rx)];
+    let tx = vec![args.txd.next_power_of_two(); sending * usize::from(queues.tx)];
+    let held = (workers + 1) * args.burst;
+    let needed = buffers_needed(&rx, &tx, args.mbcache) + held as u64;
+    u32::try_from(needed).unwrap_or(u32::MAX)
+}
+
+/// A started port: its handle and the queues that no stream uses.
+pub struct StartedPort {
+    /// The port.
+    pub port: Port,
+    rx: Vec<Option<RxQueue>>,
+    tx: Vec<Option<TxQueue>>,
+}
+
+impl StartedPort {
+    /// Configures and starts a port.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the port refuses.
+    pub fn start(
+        mut port: Port,
+        number: usize,
+        args: &AppArgs,
+        queues: QueuePlan,
+        pools: &Pools,
+        huge: HugePages,
+    ) -> Result<StartedPort, Error> {
+        let numa_node = port.info().numa_node;
+        let max = port.info().max_tx_segments as usize;
+        if args.mode == ModeName::TxOnly && args.tx_segments.len() > max {
+            return Err(Error::TooManySegments {
+                segments: args.tx_segments.len(),
+                max,
+                port: number,
+            });
+        }
+        let refused = |error| Error::Port {
+            port: number,
+            error,
+        };
+        let rx = || RxQueueConfig {
+            depth: args.rxd,
+            pool: pools.of(numa_node).clone(),
+        };
+        port.configure(PortConfig {
+            rx: (0..queues.rx).map(|_| rx()).collect(),
+            tx: (0..queues.tx)
+                .map(|_| TxQueueConfig { depth: args.txd })
+                .collect(),
+            tx_pools: pools.all(),
+            rss_key: None,
+            memory: RegionOptions { huge, numa_node },
+        })
+        .map_err(refused)?;
+        let Queues { rx, tx } = port.start().map_err(refused)?;
+        Ok(StartedPort {
+            port,
+            rx: rx.into_iter().map(Some).collect(),
+            tx: tx.into_iter().map(Some).collect(),
+        })
+    }
+
+    /// What the output tells of it.
+    pub fn line(&self, number: usize, args: &AppArgs) -> PortLine {
+        PortLine {
+            mac: self.port.info().mac,
+            socket: self.port.info().numa_node.unwrap_or(0),
+            peer: args.peer(number),
+        }
+    }
+
+    /// Takes all queues back and stops the port.
+    ///
+    /// # Errors
+    ///
+    /// As [`Port::stop`].
+    pub fn stop(&mut self) -> Result<(), mana_pmd::Error> {
+        let rx = self.rx.iter_mut().filter_map(Option::take).collect();
+        let tx = self.tx.iter_mut().filter_map(Option::take).collect();
+        self.port.stop(Queues { rx, tx })
+    }
+
+    /// Closes the port.
+    ///
+    /// # Errors
+    ///
+    /// As [`Port::close`].
+    pub fn close(self) -> Result<(), mana_pmd::Error> {
+        self.port.close()
+    }
+}
+
+/// A stream with its mode, as a forwarding core runs it.
+pub struct Assigned {
+    /// Which queues it has.
+    pub plan: StreamPlan,
+    /// The queues.
+    pub stream: Stream<RxQueue, TxQueue>,
+    /// What happens between them.
+    pub mode: Box<dyn ForwardMode>,
+    /// Sends one burst of generated packets, for `--tx-first`.
+    pub first: Option<Box<dyn ForwardMode>>,
+}
+
+/// All streams of a run and which core runs which.
+pub struct Forwarding {
+    /// The streams in testpmd's order.
+    pub plans: Vec<StreamPlan>,
+    /// Their counters, in the same order.
+    pub counters: Vec<Arc<StreamCounters>>,
+    /// The forwarding cores, each with its share of the streams.
+    pub cores: Vec<(Lcore, Range<usize>)>,
+}
+
+impl Forwarding {
+    /// Plans the streams of `ports` ports over `cores`.
+    pub fn plan(ports: usize, args: &AppArgs, queues: QueuePlan, cores: &[Lcore]) -> Forwarding {
+        let plans = streams::plan(ports, queues.streams, args.topology);
+        let shares = streams::deal(plans.len(), cores.len());
+        Forwarding {
+            counters: plans.iter().map(|_| Arc::default()).collect(),
+            cores: cores.iter().copied().zip(shares).collect(),
+            plans,
+        }
+    }
+
+    /// Takes the queues out of the ports and makes the streams of every core.
+    pub fn assign(
+        &self,
+        ports: &mut [StartedPort],
+        args: &AppArgs,
+        pools: &Pools,
+        patience: Patience,
+    ) -> Vec<Vec<Assigned>> {
+        let shape = Shape {
+            segments: args.tx_segments.clone(),
+            ip: args.tx_ip,
+            udp: args.tx_udp,
+            multi_flow: args.multi_flow,
+            burst: args.burst,
+        };
+        let mut make = |index: usize| {
+            let plan = self.plans[index];
+            let queue = usize::from(plan.queue);
+            let rx = ports[plan.rx_port].rx.get_mut(queue).and_then(Option::take);
+            let sender = &mut ports[plan.tx_port];
+            let tx = sender.tx.get_mut(queue).and_then(Option::take);
+            let info = sender.port.info();
+            let (source, peer) = (info.mac, args.peer(plan.tx_port));
+            let pool = pools.of(info.numa_node);
+            Assigned {
+                plan,
+                stream: Stream::new(rx, tx, args.burst, self.counters[index].clone(), patience),
+                mode: args.mode.build(source, peer, &shape, pool),
+                first: args
+                    .tx_first
+                    .then(|| ModeName::TxOnly.build(source, peer, &shape, pool)),
+            }
+        };
+        let shares = self.cores.iter().map(|(_, share)| share.clone());
+        shares.map(|share| share.map(&mut make).collect()).collect()
+    }
+}
+
+/// Gives the queues of finished streams back to their ports.
+pub fn return_queues(ports: &mut [StartedPort], streams: Vec<Assigned>) {
+    for assigned in streams {
+        let queue = usize::from(assigned.plan.queue);
+        let (rx, tx) = assigned.stream.into_queues();
+        if rx.is_some() {
+            ports[assigned.plan.rx_port].rx[queue] = rx;
+        }
+        if tx.is_some() {
+            ports[assigned.plan.tx_port].tx[queue] = tx;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_pool_is_as_large_as_testpmds() {
+        // From dpdk-testpmd's logs on MANA: "n=163456" with two forwarding cores, "n=179456" with
+        // four, both with the default cache of 250.
+        assert_eq!(default_mbufs(250, 2), 163_456);
+        assert_eq!(default_mbufs(250, 4), 179_456);
+    }
+
+    #[test]
+    fn large_rings_make_the_pool_larger() {
+        let args = AppArgs {
+            rxd: 3000,
+            txd: 128,
+            ..AppArgs::default()
+        };
+        let queues = QueuePlan::new(ModeName::Io, 64, 64);
+        // (4096 + 375) * 64 + 2 * (128 + 375) * 64, a burst of the rule and one of each core.
+        assert_eq!(needed_mbufs(&args, queues, 1, 2, 2), 350_528 + 64 + 3 * 32);
+    }
+
+    #[test]
+    fn every_queue_that_a_mode_works_on_has_a_stream() {
+        let plan = |mode, rxq, txq| {
+            let plan = QueuePlan::new(mode, rxq, txq);
+            (plan.rx, plan.tx, plan.streams)
+        };
+        assert_eq!(plan(ModeName::RxOnly, 4, 1), (4, 1, 4));
+        assert_eq!(plan(ModeName::TxOnly, 1, 8), (1, 8, 8));
+        assert_eq!(plan(ModeName::Io, 4, 1), (4, 4, 4));
+        assert_eq!(plan(ModeName::Mac, 2, 3), (2, 3, 2));
+    }
+}

@@ -1,0 +1,163 @@
+//! Counters that forwarding threads write and the main core reads, and the rates between two looks.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use pmd_api::PortStats;
+
+/// What one stream has done. Written by its forwarding core only; on two cache lines of its own, so
+/// that no core waits for another's counters.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct StreamCounters {
+    rx_packets: AtomicU64,
+    tx_packets: AtomicU64,
+    tx_dropped: AtomicU64,
+}
+
+/// A copy of [`StreamCounters`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamStats {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets handed to the TX queue.
+    pub tx_packets: u64,
+    /// Packets that the TX queue did not take, or never could.
+    pub tx_dropped: u64,
+}
+
+impl StreamCounters {
+    /// Counts received packets.
+    pub fn received(&self, packets: usize) {
+        add(&self.rx_packets, packets);
+    }
+
+    /// Counts packets handed over.
+    pub fn sent(&self, packets: usize) {
+        add(&self.tx_packets, packets);
+    }
+
+    /// Counts packets dropped.
+    pub fn dropped(&self, packets: usize) {
+        add(&self.tx_dropped, packets);
+    }
+
+    /// The numbers at this moment.
+    pub fn snapshot(&self) -> StreamStats {
+        StreamStats {
+            rx_packets: self.rx_packets.load(Relaxed),
+            tx_packets: self.tx_packets.load(Relaxed),
+            tx_dropped: self.tx_dropped.load(Relaxed),
+        }
+    }
+}
+
+/// One writer: a load and a store, no locked instruction.
+fn add(counter: &AtomicU64, packets: usize) {
+    counter.store(counter.load(Relaxed) + packets as u64, Relaxed);
+}
+
+impl std::ops::AddAssign for StreamStats {
+    fn add_assign(&mut self, other: StreamStats) {
+        self.rx_packets += other.rx_packets;
+        self.tx_packets += other.tx_packets;
+        self.tx_dropped += other.tx_dropped;
+    }
+}
+
+/// Packets and bits a second since the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rates {
+    /// Received packets a second.
+    pub rx_pps: u64,
+    /// Received bits a second.
+    pub rx_bps: u64,
+    /// Sent packets a second.
+    pub tx_pps: u64,
+    /// Sent bits a second.
+    pub tx_bps: u64,
+}
+
+/// Remembers a port's last statistics. The first look shows no rate, as testpmd's does.
+#[derive(Debug, Default)]
+pub struct RateMeter {
+    last: Option<(Instant, PortStats)>,
+}
+
+impl RateMeter {
+    /// The rates between the last look and this one.
+    pub fn look(&mut self, now: Instant, stats: &PortStats) -> Rates {
+        let last = self.last.replace((now, *stats));
+        let Some((then, before)) = last else {
+            return Rates::default();
+        };
+        let nanoseconds = now.saturating_duration_since(then).as_nanos();
+        let rate = |now: u64, before: u64| {
+            let moved = u128::from(now.saturating_sub(before));
+            (moved * 1_000_000_000)
+                .checked_div(nanoseconds)
+                .unwrap_or(0) as u64
+        };
+        Rates {
+            rx_pps: rate(stats.rx_packets, before.rx_packets),
+            rx_bps: rate(stats.rx_bytes, before.rx_bytes) * 8,
+            tx_pps: rate(stats.tx_packets, before.tx_packets),
+            tx_bps: rate(stats.tx_bytes, before.tx_bytes) * 8,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn rates_are_differences_over_time_and_the_first_look_shows_none() {
+        let mut meter = RateMeter::default();
+        let start = Instant::now();
+        let mut stats = PortStats {
+            tx_packets: 3392,
+            tx_bytes: 217_088,
+            ..PortStats::default()
+        };
+        assert_eq!(meter.look(start, &stats), Rates::default());
+        stats.tx_packets += 5_000;
+        stats.tx_bytes += 320_000;
+        stats.rx_packets += 10;
+        stats.rx_bytes += 600;
+        let rates = meter.look(start + Duration::from_secs(5), &stats);
+        let expected = Rates {
+            rx_pps: 2,
+            rx_bps: 960,
+            tx_pps: 1_000,
+            tx_bps: 512_000,
+        };
+        assert_eq!(rates, expected);
+    }
+
+    #[test]
+    fn two_looks_at_one_moment_do_not_divide_by_zero() {
+        let mut meter = RateMeter::default();
+        let now = Instant::now();
+        meter.look(now, &PortStats::default());
+        assert_eq!(meter.look(now, &PortStats::default()), Rates::default());
+    }
+
+    #[test]
+    fn a_streams_counters_add_up() {
+        let counters = StreamCounters::default();
+        counters.received(32);
+        counters.sent(30);
+        counters.dropped(2);
+        counters.received(1);
+        let mut total = counters.snapshot();
+        total += counters.snapshot();
+        let expected = StreamStats {
+            rx_packets: 66,
+            tx_packets: 60,
+            tx_dropped: 4,
+        };
+        assert_eq!(total, expected);
+    }
+}

@@ -1,0 +1,359 @@
+//! `mana testpmd` as a user runs it, on models.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Pools small enough for a test machine.
+const SMALL: &str = "--total-num-mbufs=4096";
+
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Run {
+    /// Runs `mana testpmd` on the words of `line`.
+    fn of(line: &str) -> Run {
+        Run::from(command(line).output().expect("mana starts"))
+    }
+
+    /// The value of `field` in the port's part of the JSON line.
+    fn port_field(&self, port: usize, field: &str) -> u64 {
+        self.json()["ports"][port][field]
+            .as_u64()
+            .expect("a number")
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let line = self.stdout.lines().last().expect("output");
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
+    }
+
+    #[track_caller]
+    fn succeeded(self) -> Run {
+        assert_eq!(self.code, 0, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    fn failed(self, code: i32, text: &str) {
+        assert_eq!(self.code, code, "{}\n{}", self.stdout, self.stderr);
+        assert!(
+            self.stderr.contains(text),
+            "{text} is missing in: {}",
+            self.stderr
+        );
+    }
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Run {
+        Run {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+        }
+    }
+}
+
+fn command(line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mana"));
+    command
+        .arg("testpmd")
+        .args(line.split_whitespace())
+        .stdin(Stdio::null());
+    command
+}
+
+/// A file of this test alone.
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// A capture of `frames` in the classic format, little-endian with microseconds.
+fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    bytes.extend(65535u32.to_le_bytes());
+    bytes.extend(1u32.to_le_bytes());
+    for frame in frames {
+        bytes.extend([0; 8]);
+        bytes.extend((frame.len() as u32).to_le_bytes());
+        bytes.extend((frame.len() as u32).to_le_bytes());
+        bytes.extend(frame);
+    }
+    bytes
+}
+
+/// The frames of a capture, whatever its time stamps.
+fn frames(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut rest = &bytes[24..];
+    let mut frames = Vec::new();
+    while !rest.is_empty() {
+        let length = u32::from_le_bytes(rest[8..12].try_into().expect("4 bytes")) as usize;
+        frames.push(rest[16..16 + length].to_vec());
+        rest = &rest[16 + length..];
+    }
+    frames
+}
+
+/// A UDP packet of flow `flow` that carries `number`.
+fn udp(flow: u8, number: u32) -> Vec<u8> {
+    let mut frame = vec![0u8; 60 + number as usize % 40];
+    let length = frame.len();
+    frame[12..14].copy_from_slice(&[8, 0]);
+    frame[14] = 0x45;
+    frame[16..18].copy_from_slice(&((length - 14) as u16).to_be_bytes());
+    frame[22..24].copy_from_slice(&[64, 17]);
+    frame[26..34].copy_from_slice(&[10, 0, 0, flow, 10, 0, 1, 1]);
+    frame[34..38].copy_from_slice(&[0x10, flow, 0, 9]);
+    frame[38..40].copy_from_slice(&((length - 34) as u16).to_be_bytes());
+    frame[42..46].copy_from_slice(&number.to_be_bytes());
+    frame
+}
+
+#[test]
+fn the_readmes_command_sends_and_ends_with_testpmds_tables() {
+    let run = Run::of(&format!(
+        "--vdev=model0 -- --forward-mode=txonly --auto-start --duration 0.3 --json {SMALL}"
+    ))
+    .succeeded();
+    assert!(run.port_field(0, "tx_packets") > 0);
+    assert!(run.json()["seconds"].as_f64().expect("seconds") >= 0.3);
+    assert_eq!(run.json()["findings"], 0);
+    for line in [
+        "Configuring Port 0 (socket 0)\nPort 0: 00:0D:3A:00:00:00\n",
+        "Checking link statuses...\nDone\n",
+        "txonly packet forwarding - ports=1 - cores=1 - streams=1 - NUMA support enabled",
+        "  ---------------------- Forward statistics for port 0  ----------------------\n",
+        "  +++++++++++++++ Accumulated forward statistics for all ports+++++++++++++++\n",
+        "testpmd: mb_pool_0 lies in ",
+        "\nBye...\n",
+    ] {
+        assert!(
+            run.stdout.contains(line),
+            "{line} is missing in {}",
+            run.stdout
+        );
+    }
+}
+
+#[test]
+fn azures_line_runs_on_a_model_and_sigint_ends_it_with_the_final_table() {
+    let mut child = command(
+        "-l 1-3 --vdev=model0,mac=00:0d:3a:76:3b:d0 -- --forward-mode=txonly --auto-start \
+         --txd=128 --rxd=128 --stats 2 --total-num-mbufs=4096",
+    )
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .expect("mana starts");
+    std::thread::sleep(Duration::from_millis(700));
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(killed.expect("kill").success());
+    let asked = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        assert!(
+            asked.elapsed() < Duration::from_secs(10),
+            "it does not stop"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let run = Run::from(child.wait_with_output().expect("output")).succeeded();
+    assert!(
+        run.stdout.contains("Port 0: 00:0D:3A:76:3B:D0"),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        run.stdout
+            .contains("Logical Core 2 (socket 0) forwards packets on 1 streams:")
+    );
+    assert!(run.stdout.contains("NIC statistics for port 0"));
+    assert!(
+        run.stdout
+            .contains("Accumulated forward statistics for all ports")
+    );
+}
+
+#[test]
+fn azures_line_with_eight_queues_deals_two_streams_to_each_of_four_cores() {
+    let run = Run::of(
+        "-l 1-6 --vdev=model0,mac=00:0d:3a:76:3b:d0 -- --forward-mode=txonly --auto-start \
+         --nb-cores=4 --txd=128 --rxd=128 --txq=8 --rxq=8 --stats 2 --duration 0.3 --json \
+         --total-num-mbufs=16384",
+    )
+    .succeeded();
+    assert!(
+        run.stdout.contains("ports=1 - cores=4 - streams=8"),
+        "{}",
+        run.stdout
+    );
+    for core in 2..6 {
+        let line = format!("Logical Core {core} (socket 0) forwards packets on 2 streams:");
+        assert!(
+            run.stdout.contains(&line),
+            "{line} is missing in {}",
+            run.stdout
+        );
+    }
+    assert!(run.port_field(0, "tx_packets") > 0);
+}
+
+#[test]
+fn a_replayed_capture_comes_back_whole_and_ends_the_run() {
+    let (rx, tx) = (file("replay-rx.pcap"), file("replay-tx.pcap"));
+    let sent: Vec<Vec<u8>> = (0..3000).map(|number| udp(number as u8, number)).collect();
+    fs::write(&rx, pcap(&sent)).expect("a capture");
+    let run = Run::of(&format!(
+        "--vdev=model0,link=pcap:rx={}:tx={} -- --rxq=4 --txq=4 --json --total-num-mbufs=8192",
+        rx.display(),
+        tx.display()
+    ))
+    .succeeded();
+    assert_eq!(run.port_field(0, "rx_packets"), 3000);
+    assert_eq!(run.port_field(0, "tx_packets"), 3000);
+    let mut came = frames(&fs::read(&tx).expect("a capture"));
+    let mut expected = sent;
+    came.sort();
+    expected.sort();
+    assert_eq!(came.len(), expected.len());
+    assert!(came == expected, "a frame changed on its way");
+}
+
+#[test]
+fn paired_ports_exchange_their_packets() {
+    let run = Run::of(&format!(
+        "--vdev=model0,link=gen:count=500 --vdev=model1,link=sink -- --forward-mode=macswap \
+         --json {SMALL}"
+    ))
+    .succeeded();
+    assert_eq!(run.port_field(0, "rx_packets"), 500);
+    assert_eq!(run.port_field(1, "tx_packets"), 500);
+    assert_eq!(run.port_field(0, "tx_packets"), 0);
+}
+
+#[test]
+fn rxonly_receives_what_a_generator_sends_on_every_queue() {
+    let run = Run::of(&format!(
+        "--vdev=model0,link=gen:count=2000 -- --forward-mode=rxonly --rxq=2 --json {SMALL}"
+    ))
+    .succeeded();
+    assert_eq!(run.port_field(0, "rx_packets"), 2000);
+    assert!(run.stdout.contains("RX Port= 0/Queue= 1"), "{}", run.stdout);
+}
+
+#[test]
+fn tx_first_sets_packets_going_in_a_loop() {
+    let run = Run::of(&format!(
+        "--vdev=model0 -- --tx-first --burst=8 --duration 0.2 --json {SMALL}"
+    ))
+    .succeeded();
+    assert!(run.port_field(0, "rx_packets") >= 8);
+    assert!(run.stdout.contains("TX-dropped: 0 "), "{}", run.stdout);
+}
+
+#[test]
+fn packets_of_several_segments_are_sent() {
+    let run = Run::of(&format!(
+        "--vdev=model0,link=sink -- --forward-mode=txonly --txpkts=64,100,1000 --duration 0.2 \
+         --json {SMALL}"
+    ))
+    .succeeded();
+    let packets = run.port_field(0, "tx_packets");
+    assert!(packets > 0);
+    assert_eq!(run.port_field(0, "tx_bytes"), packets * 1164);
+    assert!(
+        run.stdout
+            .contains("packet len=1164 - nb packet segments=3")
+    );
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_answered_with_exit_code_2() {
+    Run::of("--vdev=model0 -- --forward-mod=csum").failed(2, "not there yet");
+    Run::of("--vdev=model0 -- --rxqueues=2").failed(2, "did you mean `--rxq`");
+    Run::of("--vdev=model0 --vdev=7870:00:00.0").failed(2, "either models or");
+    Run::of("--vdev=model0 -- --burst=1000").failed(2, "from 0 to 512");
+}
+
+#[test]
+fn what_can_not_be_run_is_answered_with_exit_code_1_and_the_cause() {
+    Run::of("--vdev=model0,link=wire").failed(1, "pcap");
+    Run::of("--vdev=model0,ports=3,link=pair").failed(1, "no partner");
+    Run::of("--vdev=model0,link=pcap:rx=/nonexistent.pcap").failed(1, "/nonexistent.pcap");
+    Run::of("-l 1-2 --vdev=model0 -- --nb-cores=2").failed(1, "--nb-cores=2");
+    Run::of("--vdev=model0 -- --rxq=3").failed(1, "power of two");
+    Run::of("--vdev=model0 -- --total-num-mbufs=500").failed(1, "500");
+}
+
+#[test]
+fn a_netdev_that_is_up_is_one_error_on_either_kernel_and_names_the_interface() {
+    for kernel in ["6.12", "7.3"] {
+        let run = Run::of(&format!(
+            "--vdev=model0,netdev=up,kernel={kernel} -- --duration 0.1 {SMALL}"
+        ));
+        assert_eq!(run.code, 1, "{}", run.stderr);
+        assert!(run.stderr.contains("is UP"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn options_without_meaning_get_a_line_and_the_help_text_names_the_modes() {
+    let run = Run::of(&format!(
+        "-n 4 --file-prefix=x --vdev=model0 -- --rxfreet=32 --duration 0.1 {SMALL}"
+    ))
+    .succeeded();
+    for option in [
+        "EAL: option -n ",
+        "EAL: option --file-prefix ",
+        "testpmd: option --rxfreet ",
+    ] {
+        assert!(
+            run.stdout.contains(option),
+            "{option} is missing in {}",
+            run.stdout
+        );
+    }
+    let run = Run::of("--help").succeeded();
+    assert!(
+        run.stdout
+            .contains("io (default), mac, macswap, rxonly, txonly")
+    );
+}
+
+#[test]
+fn no_huge_uses_ordinary_pages_and_says_so() {
+    let run = Run::of(&format!(
+        "--no-huge --vdev=model0 -- --duration 0.1 {SMALL}"
+    ))
+    .succeeded();
+    assert!(
+        run.stdout.contains("MiB of 4 KiB pages\n"),
+        "{}",
+        run.stdout
+    );
+}
+
+#[test]
+fn a_closed_output_ends_the_run() {
+    let mut child = command(&format!("--vdev=model0 -- --stats-period=1 {SMALL}"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("mana starts");
+    drop(child.stdout.take());
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "it runs on");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(1));
+}
