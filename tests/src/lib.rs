@@ -1,1 +1,24 @@
-//! Under construction.
+//! Suites that run over any pair of driver stack and device, and what they are made of.
+//!
+//! A [`Rig`] is one such pair. A [`Suite`] says what it needs of the device and proves one property
+//! of the pair; [`suites::ALL`] lists them. The judges ([`toeplitz`], [`rfc1071`], [`capture`])
+//! share no code with driver or model.
+
+#![forbid(unsafe_code)]
+
+pub mod capture;
+pub mod packets;
+pub mod rfc1071;
+pub mod rig;
+pub mod running;
+pub mod suites;
+pub mod toeplitz;
+
+pub use rig::Rig;
+pub use running::{Plan, Received, Running};
+pub use suites::{Needs, Suite};
+
+/// The forwarder of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -1,0 +1,42 @@
+//! As DTS "smoke tests": a port starts and stops, and counts nothing while nothing moves.
+
+use pmd_api::{PortStats, QueueStats};
+
+use super::{Needs, Suite};
+use crate::{Plan, Rig, Running};
+
+pub(super) const SUITE: Suite = Suite {
+    name: "smoke",
+    proves: "a port with any number of queues starts with full rings and stops, and all counters \
+             stay zero while nothing moves",
+    needs: Needs::Loop,
+    prepare: |_| (),
+    run,
+};
+
+fn run(rig: &Rig) {
+    for (rx, tx) in [(1, 1), (2, 3), (8, 1), (64, 16)] {
+        let plan = Plan::queues(rx, tx);
+        let mut running = Running::start(rig, &plan);
+        assert_eq!(
+            (running.queues.rx.len(), running.queues.tx.len()),
+            (rx, tx),
+            "queues"
+        );
+        assert!(
+            running
+                .queues
+                .rx
+                .iter()
+                .all(|queue| queue.posted() == plan.depth),
+            "a receive ring is not full"
+        );
+        assert!(running.poll().is_empty(), "a packet out of nowhere");
+        assert_eq!(running.reclaim(), 0);
+        assert_eq!(running.port.stats(), PortStats::default());
+        for queue in 0..tx as u16 {
+            assert_eq!(running.port.tx_queue_stats(queue), QueueStats::default());
+        }
+        running.finish();
+    }
+}

@@ -1,0 +1,36 @@
+//! Every suite over the model, on each kernel, stepped: deterministic, on one thread.
+
+#![forbid(unsafe_code)]
+
+use conformance::{Rig, suites};
+use mana_model::{DeviceConfig, DoorbellMode, Kernel};
+
+fn run(name: &str, kernel: Kernel) {
+    let suite = suites::ALL.iter().find(|suite| suite.name == name);
+    let suite = suite.unwrap_or_else(|| panic!("there is no suite {name}"));
+    let mut device = DeviceConfig::new(kernel);
+    (suite.prepare)(&mut device);
+    (suite.run)(&Rig::model(device, DoorbellMode::Stepped));
+}
+
+/// One test a suite and kernel, and one that no suite is forgotten here.
+macro_rules! suites {
+    ($($name:ident)*) => {
+        mod linux_6_12 {
+            $(#[test] fn $name() { super::run(stringify!($name), mana_model::Kernel::V6_12) })*
+        }
+        mod linux_7_3 {
+            $(#[test] fn $name() { super::run(stringify!($name), mana_model::Kernel::V7_3) })*
+        }
+        #[test]
+        fn every_suite_runs_here() {
+            let names: Vec<_> = suites::ALL.iter().map(|suite| suite.name).collect();
+            assert_eq!(names, [$(stringify!($name)),*]);
+        }
+    };
+}
+
+suites! {
+    smoke
+    loopback
+}
