@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use gdma::cqe::{CLIENT_MANA, Cqe, rx};
+use gdma::cqe::{Cqe, rx};
 use gdma::{CqCursor, Polled};
 use pmd_api::{Batch, Posted, RxShadowRing};
 
@@ -18,15 +18,13 @@ const REFILL_THRESHOLD: u32 = 32;
 /// Packets of a coalesced completion.
 const COALESCED: usize = 4;
 
-/// The low byte of a completion: type and client.
-const fn kind(cqe_type: u8) -> u64 {
-    cqe_type as u64 | (CLIENT_MANA as u64) << 6
-}
-
-const OKAY: u64 = kind(rx::OKAY);
-const COALESCED_4: u64 = kind(rx::COALESCED_4);
-const OBJECT_FENCE: u64 = kind(rx::OBJECT_FENCE);
-const TRUNCATED: u64 = kind(rx::TRUNCATED);
+/// Bits of a completion's first word that are its type. The client type beside it is not looked at:
+/// a CQ of ours serves one queue of one client.
+const TYPE_MASK: u64 = 0x3F;
+const OKAY: u64 = rx::OKAY as u64;
+const COALESCED_4: u64 = rx::COALESCED_4 as u64;
+const OBJECT_FENCE: u64 = rx::OBJECT_FENCE as u64;
+const TRUNCATED: u64 = rx::TRUNCATED as u64;
 
 /// What a receive queue's bursts work on.
 #[derive(Debug)]
@@ -144,20 +142,14 @@ impl RxCore {
                 let cq = &self.rings.cq;
                 while taken.count < room && cq.is_ready(cursor) {
                     let head = cq.load(cursor, 0);
-                    if head & 0xFF == OKAY {
+                    if head & TYPE_MASK == OKAY {
                         let (len, hash) = (cq.load(cursor, 1) as u16, cq.load(cursor, 2) as u32);
                         cursor = cq.next(cursor);
-                        if !take(
-                            &posted,
-                            &mut taken,
-                            len.into(),
-                            hash,
-                            (head >> 32) as u32,
-                        ) {
+                        if !take(&posted, &mut taken, len.into(), hash, (head >> 32) as u32) {
                             left = Left::BadLength;
                             break;
                         }
-                    } else if head & 0xFF == COALESCED_4 {
+                    } else if head & TYPE_MASK == COALESCED_4 {
                         let cqe = cq.cqe(cursor);
                         cursor = cq.next(cursor);
                         (self.partial, left) = coalesced(&posted, &mut taken, room, cqe, 0);
@@ -188,7 +180,7 @@ impl RxCore {
                     }
                 },
                 Left::Rare => {
-                    self.rare(self.rings.cq.load(cursor, 0) & 0xFF);
+                    self.rare(self.rings.cq.load(cursor, 0) & TYPE_MASK);
                     cursor = self.rings.cq.next(cursor);
                 }
                 Left::BadLength => {

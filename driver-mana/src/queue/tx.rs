@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use gdma::cqe::{CLIENT_MANA, CqeHead, tx};
+use gdma::cqe::{CqeHead, tx};
 use gdma::oob::{
     LONG, LongOob, LongOobTail, MAX_SHORT_VPORT_OFFSET, OFFLOAD_MASK, SHORT, ShortOob,
 };
@@ -20,8 +20,10 @@ use super::rings::TxRings;
 use super::runs::{Run, RunRing};
 use super::{Counters, Lkeys, QueueError, TxSetup};
 
-/// Head of a completion of success, without the error code.
-const OKAY: u32 = tx::OKAY as u32 | (CLIENT_MANA as u32) << 6;
+/// Bits of a completion's first dword that are its type. The client type beside it is not looked at:
+/// a CQ of ours serves one queue of one client.
+const TYPE_MASK: u32 = 0x3F;
+const OKAY: u32 = tx::OKAY as u32;
 /// Bits of `tx_wqe_offset` (§3.4).
 const OFFSET_MASK: u32 = (1 << 27) - 1;
 
@@ -232,7 +234,7 @@ impl TxCore {
         loop {
             while self.rings.cq.is_ready(cursor) {
                 let head = self.rings.cq.load(cursor, 0) as u32;
-                if head & 0xFF == OKAY {
+                if head & TYPE_MASK == OKAY {
                     self.complete_run();
                 } else {
                     let offset = self.rings.cq.cqe(cursor).tx_wqe_offset();
@@ -280,8 +282,7 @@ impl TxCore {
     /// them the oldest WQE is completed, as error completions consume exactly one.
     #[cold]
     fn fail(&mut self, head: CqeHead, offset: u32) {
-        let Some(name) = tx::name(head.cqe_type()).filter(|_| head.client_type() == CLIENT_MANA)
-        else {
+        let Some(name) = tx::name(head.cqe_type()) else {
             self.counters.bad_completions.add(1);
             return;
         };
