@@ -30,6 +30,8 @@ pub struct Region {
     page_size: usize,
     numa_node: Option<u32>,
     steps_down: Vec<String>,
+    /// Whether [`crate::Segment`]s may be cut from it.
+    divisible: bool,
 }
 
 impl Region {
@@ -98,6 +100,19 @@ impl Region {
     /// The memfd of a hugetlb region, sealed against a change of its size; `None` for others.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Gives the region to one owner for good: no [`crate::Segment`] can be cut from it any more. For
+    /// packet buffers, whose bytes are lent out as slices: rings laid over them would let a device
+    /// write where a slice is borrowed.
+    #[must_use]
+    pub fn indivisible(mut self) -> Region {
+        self.divisible = false;
+        self
+    }
+
+    pub(crate) fn is_divisible(&self) -> bool {
+        self.divisible
     }
 
     /// The NUMA node the region is bound to, if one was asked for.
@@ -273,6 +288,7 @@ impl Attempt<'_> {
             page_size,
             numa_node: self.node,
             steps_down,
+            divisible: true,
         })
     }
 }

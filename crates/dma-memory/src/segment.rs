@@ -19,11 +19,12 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// The piece of `len` bytes at `offset`. `None` when it is empty, not aligned to 4096 or not
-    /// inside the region.
+    /// The piece of `len` bytes at `offset`. `None` when it is empty, not aligned to 4096, not inside
+    /// the region, or the region is [indivisible](Region::indivisible).
     pub fn new(region: &Arc<Region>, offset: usize, len: usize) -> Option<Segment> {
         let end = offset.checked_add(len)?;
-        if len == 0 || !offset.is_multiple_of(BASE) || end > region.len() {
+        let sound = offset.is_multiple_of(BASE) && end <= region.len() && region.is_divisible();
+        if len == 0 || !sound {
             return None;
         }
         Some(Segment {
@@ -96,6 +97,18 @@ mod tests {
             numa_node: None,
         };
         Arc::new(Region::allocate("segment-test", len, &options).unwrap())
+    }
+
+    #[test]
+    fn nothing_is_cut_from_an_indivisible_region() {
+        let options = RegionOptions {
+            huge: HugePages::Never,
+            numa_node: None,
+        };
+        let region = Region::allocate("segment-test", BASE, &options).unwrap();
+        let region = Arc::new(region.indivisible());
+        assert!(Segment::new(&region, 0, BASE).is_none());
+        assert!(crate::Arena::new(region).take(BASE).is_none());
     }
 
     #[test]

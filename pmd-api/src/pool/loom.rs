@@ -4,12 +4,20 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
 
-use loom::sync::Arc;
 use loom::thread;
 
 use super::depot::{Claim, Depot};
 use super::record::RecordTable;
 use super::ring::{BulkRing, Home};
+
+/// All executions with at most this many preemptions; more take minutes and were run once.
+const PREEMPTIONS: usize = 3;
+
+fn check(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.check(model);
+}
 
 /// A body that counts its drops.
 struct Body(std::sync::Arc<AtomicUsize>);
@@ -23,10 +31,17 @@ impl Drop for Body {
 type TestDepot = Depot<u32, Body>;
 
 /// A pointer that may be sent: the rules of the pool say when it may be used.
-#[derive(Clone, Copy)]
 struct Shared<T>(NonNull<T>);
 // SAFETY: what it names is made to be used by several threads.
 unsafe impl<T> Send for Shared<T> {}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
 
 impl<T> Shared<T> {
     fn get(self) -> NonNull<T> {
@@ -34,7 +49,7 @@ impl<T> Shared<T> {
     }
 }
 
-fn depot(
+fn new_depot(
     items: &[u32],
     records: u32,
     size: u32,
@@ -72,7 +87,7 @@ fn retire(depot: Shared<TestDepot>) {
     unsafe { Depot::retire(depot.get()) }
 }
 
-fn claim(depot: Shared<TestDepot>) -> Option<Claim<u32, Body>> {
+fn new_claim(depot: Shared<TestDepot>) -> Option<Claim<u32, Body>> {
     // SAFETY: the tests claim while a handle or an item of theirs keeps the depot.
     unsafe { Claim::new(depot.get()) }
 }
@@ -83,9 +98,20 @@ fn put_in(claim: &Claim<u32, Body>, depot: Shared<TestDepot>, items: &[u32]) {
     unsafe { claim.record().as_ref().put(items, || depot.get()) }
 }
 
+/// A claim that changes threads before its first use there.
+struct Moved(Claim<u32, Body>);
+// SAFETY: one thread at a time uses it; the handover is a spawn.
+unsafe impl Send for Moved {}
+
+impl Moved {
+    fn into_inner(self) -> Claim<u32, Body> {
+        self.0
+    }
+}
+
 #[test]
 fn two_threads_take_and_add_and_no_item_is_lost_or_doubled() {
-    loom::model(|| {
+    check(|| {
         // The cursors start where the 32-bit wrap comes in the middle.
         let mut ring = BulkRing::with_cursor(2, u32::MAX);
         let shared = Shared(NonNull::from(&mut ring));
@@ -124,8 +150,8 @@ fn two_threads_take_and_add_and_no_item_is_lost_or_doubled() {
 
 #[test]
 fn the_last_of_three_to_come_home_frees_the_pool_once() {
-    loom::model(|| {
-        let (depot, freed) = depot(&[1, 2], 0, 0);
+    check(|| {
+        let (depot, freed) = new_depot(&[1, 2], 0, 0);
         let items = take(depot, 2);
         let (one, two) = (items[0], items[1]);
         let first = thread::spawn(move || put(depot, &[one]));
@@ -139,31 +165,29 @@ fn the_last_of_three_to_come_home_frees_the_pool_once() {
 
 #[test]
 fn what_rests_in_a_record_counts_as_home_and_is_not_counted_twice() {
-    loom::model(|| {
-        let (depot, freed) = depot(&[1, 2, 3], 1, 2);
+    check(|| {
+        let (depot, freed) = new_depot(&[1, 2, 3], 1, 2);
         let items = take(depot, 3);
         let owner = thread::spawn(move || {
-            let claim = claim(depot).unwrap();
-            // The third overflows the record (limit 3 with one kept back by the main thread is not
-            // reached; a full one is flushed in the next test).
+            let claim = new_claim(depot).unwrap();
             put_in(&claim, depot, &items[..1]);
             put_in(&claim, depot, &items[1..]);
-            claim
             // Dropped in the end, with what came in after the count.
+            Moved(claim)
         });
         retire(depot);
-        drop(owner.join().unwrap());
+        drop(owner.join().unwrap().into_inner());
         assert_eq!(freed.load(StdOrdering::Relaxed), 1);
     });
 }
 
 #[test]
 fn a_record_that_is_flushed_while_the_pool_ends_frees_it_once() {
-    loom::model(|| {
-        let (depot, freed) = depot(&[1, 2, 3], 1, 1);
+    check(|| {
+        let (depot, freed) = new_depot(&[1, 2, 3], 1, 1);
         let items = take(depot, 3);
         let owner = thread::spawn(move || {
-            let claim = claim(depot).unwrap();
+            let claim = new_claim(depot).unwrap();
             // Limit 1: the second and the third flush.
             for item in items {
                 put_in(&claim, depot, &[item]);
@@ -178,12 +202,11 @@ fn a_record_that_is_flushed_while_the_pool_ends_frees_it_once() {
 
 #[test]
 fn a_thread_that_ends_while_the_pool_ends_frees_it_once() {
-    loom::model(|| {
-        let (depot, freed) = depot(&[1, 2], 1, 2);
+    check(|| {
+        let (depot, freed) = new_depot(&[1, 2], 1, 2);
         let items = take(depot, 2);
-        let full = claim(depot).unwrap();
+        let full = new_claim(depot).unwrap();
         put_in(&full, depot, &items[..1]);
-        let holder = Arc::new(());
         let other = items[1];
         let owner = {
             let full = Moved(full);
@@ -193,30 +216,18 @@ fn a_thread_that_ends_while_the_pool_ends_frees_it_once() {
         retire(depot);
         owner.join().unwrap();
         dropper.join().unwrap();
-        drop(holder);
         assert_eq!(freed.load(StdOrdering::Relaxed), 1);
     });
 }
 
-/// A claim that changes threads before its first use there.
-struct Moved(Claim<u32, Body>);
-// SAFETY: one thread at a time uses it; the handover is a spawn.
-unsafe impl Send for Moved {}
-
-impl Moved {
-    fn into_inner(self) -> Claim<u32, Body> {
-        self.0
-    }
-}
-
 #[test]
 fn a_record_claimed_without_a_handle_while_the_pool_ends_frees_it_once() {
-    loom::model(|| {
-        let (depot, freed) = depot(&[1, 2], 1, 2);
+    check(|| {
+        let (depot, freed) = new_depot(&[1, 2], 1, 2);
         let items = take(depot, 2);
         let owner = thread::spawn(move || {
             // The items in hand keep the depot.
-            let claim = claim(depot).unwrap();
+            let claim = new_claim(depot).unwrap();
             put_in(&claim, depot, &items);
             drop(claim);
         });
@@ -228,10 +239,12 @@ fn a_record_claimed_without_a_handle_while_the_pool_ends_frees_it_once() {
 
 #[test]
 fn a_record_goes_from_thread_to_thread_with_what_it_holds_sent_home() {
-    loom::model(|| {
-        let (depot, freed) = depot(&[1, 2], 1, 2);
+    check(|| {
+        let (depot, freed) = new_depot(&[1, 2], 1, 2);
         let turn = move || {
-            let Some(claim) = claim(depot) else { return };
+            let Some(claim) = new_claim(depot) else {
+                return;
+            };
             let mut slots = [MaybeUninit::uninit(); 1];
             // SAFETY: this thread's record; the pool has a handle until the join below.
             let got = unsafe {

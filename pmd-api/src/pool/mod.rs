@@ -276,7 +276,7 @@ impl Pool {
         let stride = (usize::from(length).div_ceil(64) | 1) * 64;
         let region = match Region::allocate(&name, lines::buffers_needed(buffers) * stride, &memory)
         {
-            Ok(region) => Arc::new(region),
+            Ok(region) => Arc::new(region.indivisible()),
             Err(source) => return Err(PoolError::Memory { name, source }),
         };
         let Some(id) = next_id() else {

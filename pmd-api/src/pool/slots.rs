@@ -18,11 +18,6 @@ impl<T: Copy> Slots<T> {
                 .collect(),
         }
     }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.slots.len()
-    }
 }
 
 #[cfg(not(mana_loom))]
