@@ -11,11 +11,13 @@ pub mod packets;
 pub mod rfc1071;
 pub mod rig;
 pub mod running;
+mod skip;
 pub mod suites;
 pub mod toeplitz;
 
 pub use rig::Rig;
 pub use running::{Plan, Received, Running};
+pub use skip::skip;
 pub use suites::{Needs, Suite};
 
 /// The forwarder of the README, compiled and run.

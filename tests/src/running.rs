@@ -249,6 +249,35 @@ impl<'a> Running<'a> {
         assert!(done, "packets stay in flight");
     }
 
+    /// Stops the port, queues included.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    pub fn stop(&mut self) {
+        let queues = std::mem::take(&mut self.queues);
+        self.port.stop(queues).expect("the port stops");
+    }
+
+    /// Starts the stopped port with the same configuration.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    pub fn start_again(&mut self) {
+        self.queues = self.port.start().expect("the port starts again");
+    }
+
+    /// Stops and starts.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
     /// Stops and closes the port and asserts that nothing is left behind.
     ///
     /// # Panics

@@ -33,4 +33,20 @@ macro_rules! suites {
 suites! {
     smoke
     loopback
+    tx_multi_segment
+    checksum_offload
+    vlan
+    rss
+    rx_burst_boundary
+    tx_error_cqes
+    rx_truncated
+    pool_exhaustion
+    full_ring
+    rejects
+    port_stats
+    restart
+    errno_at_every_operation
+    garbage_cqe
+    vport_offset
+    queue_ids
 }

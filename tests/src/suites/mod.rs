@@ -1,10 +1,26 @@
 //! The suites, one a file, named after those of DPDK's DTS and Microsoft's LISA where they have the
 //! same.
 
+mod checksum_offload;
+mod errno_at_every_operation;
+mod full_ring;
+mod garbage_cqe;
 mod loopback;
+mod pool_exhaustion;
+mod port_stats;
+mod queue_ids;
+mod rejects;
+pub mod restart;
+mod rss;
+mod rx_burst_boundary;
+mod rx_truncated;
 mod smoke;
+mod tx_error_cqes;
+mod tx_multi_segment;
+mod vlan;
+mod vport_offset;
 
-use mana_model::DeviceConfig;
+use mana_model::{DeviceConfig, LinkConfig};
 
 use crate::Rig;
 
@@ -33,4 +49,28 @@ pub struct Suite {
 }
 
 /// All suites.
-pub const ALL: &[Suite] = &[smoke::SUITE, loopback::SUITE];
+pub const ALL: &[Suite] = &[
+    smoke::SUITE,
+    loopback::SUITE,
+    tx_multi_segment::SUITE,
+    checksum_offload::SUITE,
+    vlan::SUITE,
+    rss::SUITE,
+    rx_burst_boundary::SUITE,
+    tx_error_cqes::SUITE,
+    rx_truncated::SUITE,
+    pool_exhaustion::SUITE,
+    full_ring::SUITE,
+    rejects::SUITE,
+    port_stats::SUITE,
+    restart::SUITE,
+    errno_at_every_operation::SUITE,
+    garbage_cqe::SUITE,
+    vport_offset::SUITE,
+    queue_ids::SUITE,
+];
+
+/// What leaves is kept for the suite, what arrives is what the suite delivers.
+fn capture(device: &mut DeviceConfig) {
+    device.ports[0].link = LinkConfig::Sink { capture: true };
+}

@@ -1,0 +1,99 @@
+//! As DTS "rss": an independent Toeplitz says where a packet must arrive.
+
+use pmd_api::HashType;
+
+use super::{Needs, Suite, capture};
+use crate::packets::{Kind, frame};
+use crate::toeplitz::{VECTOR_KEY, VECTORS_V4, VECTORS_V6, hash, input, queue};
+use crate::{Plan, Rig, Running};
+
+pub(super) const SUITE: Suite = Suite {
+    name: "rss",
+    proves: "every packet arrives on the queue of entry hash & 63 and carries the hash that the \
+             published definition gives, with 4 and 64 queues, any key, and for the published \
+             vectors",
+    needs: Needs::Model,
+    prepare: capture,
+    run,
+};
+
+fn run(rig: &Rig) {
+    let other: [u8; 40] = std::array::from_fn(|i| (i * 37 + 11) as u8);
+    for (queues, key) in [(1, None), (4, None), (64, None), (16, Some(other))] {
+        let plan = Plan {
+            rss_key: key,
+            ..Plan::queues(queues, 1)
+        };
+        let mut running = Running::start(rig, &plan);
+        let key = key.unwrap_or(VECTOR_KEY);
+        let mut used = vec![false; queues];
+        for flow in 0..300 {
+            for kind in Kind::ALL {
+                let bytes = frame(kind, flow, flow, 90);
+                used[check(&mut running, &key, &bytes, queues)] = true;
+            }
+        }
+        assert!(used.iter().all(|used| *used), "a queue got nothing");
+        for bytes in vectors() {
+            check(&mut running, &key, &bytes, queues);
+        }
+        running.finish();
+    }
+}
+
+/// Delivers a frame; it must arrive where it must, with the right hash. Returns the queue.
+fn check(running: &mut Running<'_>, key: &[u8; 40], bytes: &[u8], queues: usize) -> usize {
+    running.rig.wire().deliver(bytes);
+    let received = running.receive(1);
+    let one = &received[0];
+    assert_eq!(one.queue, queue(key, bytes, queues), "{bytes:02x?}");
+    assert!(one.mbuf.to_vec() == bytes);
+    if queues > 1 {
+        let expected = input(bytes).map(|covered| (hash(key, &covered), covers(&covered, bytes)));
+        assert_eq!(one.mbuf.hash(), expected, "{bytes:02x?}");
+    }
+    one.queue
+}
+
+/// What a hash over so many bytes of that frame is called.
+fn covers(covered: &[u8], frame: &[u8]) -> HashType {
+    let tcp = frame[if frame[12] == 0x08 { 23 } else { 20 }] == 6;
+    match (covered.len(), tcp) {
+        (8, _) => HashType::Ipv4,
+        (12, true) => HashType::TcpIpv4,
+        (12, false) => HashType::UdpIpv4,
+        (32, _) => HashType::Ipv6,
+        (_, true) => HashType::TcpIpv6,
+        (_, false) => HashType::UdpIpv6,
+    }
+}
+
+/// Frames of the published vectors, which are hashed with their ports and without.
+fn vectors() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    for (from, from_port, to, to_port, ..) in VECTORS_V4 {
+        for kind in [Kind::TcpV4, Kind::IcmpV4] {
+            let mut bytes = frame(kind, 0, 0, 90);
+            bytes[26..30].copy_from_slice(&from.octets());
+            bytes[30..34].copy_from_slice(&to.octets());
+            if kind == Kind::TcpV4 {
+                bytes[34..36].copy_from_slice(&from_port.to_be_bytes());
+                bytes[36..38].copy_from_slice(&to_port.to_be_bytes());
+            }
+            frames.push(bytes);
+        }
+    }
+    for (from, from_port, to, to_port, ..) in VECTORS_V6 {
+        for kind in [Kind::TcpV6, Kind::IcmpV6] {
+            let mut bytes = frame(kind, 0, 0, 90);
+            bytes[22..38].copy_from_slice(&from.octets());
+            bytes[38..54].copy_from_slice(&to.octets());
+            if kind == Kind::TcpV6 {
+                bytes[54..56].copy_from_slice(&from_port.to_be_bytes());
+                bytes[56..58].copy_from_slice(&to_port.to_be_bytes());
+            }
+            frames.push(bytes);
+        }
+    }
+    frames
+}

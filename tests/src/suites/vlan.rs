@@ -1,0 +1,63 @@
+//! As DTS "vlan": tags inserted on the way out and stripped on the way in.
+
+use pmd_api::{TxFlags, TxOffload};
+
+use super::{Needs, Suite, capture};
+use crate::packets::{Kind, frame};
+use crate::{Plan, Rig, Running};
+
+pub(super) const SUITE: Suite = Suite {
+    name: "vlan",
+    proves: "a tag with its priority, drop-eligible bit and id is inserted behind the addresses, \
+             and a received tag is stripped and its id told",
+    needs: Needs::Model,
+    prepare: capture,
+    run,
+};
+
+/// Each bit of the tag control information alone, and mixtures.
+fn tags() -> impl Iterator<Item = u16> {
+    (0..16)
+        .map(|bit| 1 << bit)
+        .chain([0x0001, 0xA123, 0x5FFE, 0xFFFF])
+}
+
+/// The frame with a tag behind its addresses.
+fn tagged(frame: &[u8], tci: u16) -> Vec<u8> {
+    let [high, low] = tci.to_be_bytes();
+    [&frame[..12], &[0x81, 0x00, high, low], &frame[12..]].concat()
+}
+
+fn run(rig: &Rig) {
+    let mut running = Running::start(rig, &Plan::default());
+    let plain = frame(Kind::UdpV4, 9, 1, 200);
+    for tci in tags() {
+        let mut mbuf = running.packet(&plain);
+        mbuf.set_tx_offload(TxOffload {
+            flags: TxFlags::VLAN,
+            vlan_tci: tci,
+            ..TxOffload::default()
+        })
+        .expect("a tag");
+        // An untagged packet in the same burst stays untagged.
+        let other = running.packet(&plain);
+        running.send(0, vec![mbuf, other]);
+        running.settle();
+        let left = running.rig.wire().take_tx_frames();
+        assert!(
+            left == [tagged(&plain, tci), plain.clone()],
+            "tag {tci:#06x}: {left:02x?}"
+        );
+    }
+    for tci in tags() {
+        running.rig.wire().deliver(&tagged(&plain, tci));
+        running.rig.wire().deliver(&plain);
+        let received = running.receive(2);
+        assert_eq!(received[0].mbuf.vlan(), Some(tci & 0xFFF), "tag {tci:#06x}");
+        assert_eq!(received[1].mbuf.vlan(), None);
+        for one in received {
+            assert!(one.mbuf.to_vec() == plain, "tag {tci:#06x}: bytes changed");
+        }
+    }
+    running.finish();
+}

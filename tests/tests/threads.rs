@@ -1,0 +1,158 @@
+//! The model in a thread of its own, and one thread a queue: what an application does.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use conformance::packets::{Kind, frame};
+use conformance::{Plan, Rig, Running, suites, toeplitz};
+use mana_model::{DeviceConfig, DoorbellMode, Kernel};
+use pmd_api::{Batch, RxBurst, TxBurst};
+
+fn run(name: &str) {
+    let suite = suites::ALL.iter().find(|suite| suite.name == name);
+    let suite = suite.expect("a suite of that name");
+    for kernel in Kernel::ALL {
+        let mut device = DeviceConfig::new(kernel);
+        (suite.prepare)(&mut device);
+        (suite.run)(&Rig::model(device, DoorbellMode::Polled));
+    }
+}
+
+#[test]
+fn smoke() {
+    run("smoke");
+}
+
+#[test]
+fn loopback() {
+    run("loopback");
+}
+
+#[test]
+fn tx_multi_segment() {
+    run("tx_multi_segment");
+}
+
+#[test]
+fn full_ring() {
+    run("full_ring");
+}
+
+#[test]
+fn port_stats() {
+    run("port_stats");
+}
+
+#[test]
+fn restart() {
+    run("restart");
+}
+
+/// Packets of each transmit thread.
+const EACH: u32 = 20_000;
+const QUEUES: usize = 2;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A few packets are on their way at a time, so that no receive ring overflows.
+const WINDOW: usize = 48;
+
+#[test]
+fn a_thread_for_each_queue_moves_every_packet_once_and_to_its_queue() {
+    let rig = Rig::model(DeviceConfig::new(Kernel::V7_3), DoorbellMode::Polled);
+    let plan = Plan {
+        spare: 1024,
+        ..Plan::queues(QUEUES, QUEUES)
+    };
+    let mut running = Running::start(&rig, &plan);
+    let queues = std::mem::take(&mut running.queues);
+    let total = EACH as usize * QUEUES;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let received = Arc::new(AtomicUsize::new(0));
+    let start = Instant::now();
+
+    let senders: Vec<_> = (0_u32..)
+        .zip(queues.tx)
+        .map(|(index, mut queue)| {
+            let (sent, received) = (Arc::clone(&sent), Arc::clone(&received));
+            let pool = running.tx_pool.clone();
+            thread::spawn(move || {
+                let mut batch = Batch::with_capacity(8);
+                let mut next = 0;
+                while next < EACH || !batch.is_empty() || queue.in_flight() > 0 {
+                    assert!(start.elapsed() < PATIENCE, "a sender does not get through");
+                    let back = received.load(Ordering::Acquire);
+                    let flying = sent.load(Ordering::Acquire).saturating_sub(back);
+                    while next < EACH && batch.room() > 0 && flying < WINDOW / QUEUES {
+                        let Some(mut mbuf) = pool.alloc() else { break };
+                        let bytes = frame(Kind::UdpV4, next * 2 + index, next, 100);
+                        mbuf.extend_from_slice(&bytes).expect("room");
+                        batch.push(mbuf).expect("room");
+                        next += 1;
+                    }
+                    // Counted before the device can bring them back.
+                    let offered = batch.len();
+                    sent.fetch_add(offered, Ordering::AcqRel);
+                    let outcome = queue.tx_burst(&mut batch);
+                    sent.fetch_sub(offered - outcome.sent, Ordering::AcqRel);
+                    assert!(outcome.rejected.is_none());
+                    queue.reclaim();
+                    thread::yield_now();
+                }
+                queue
+            })
+        })
+        .collect();
+    let receivers: Vec<_> = queues
+        .rx
+        .into_iter()
+        .enumerate()
+        .map(|(index, mut queue)| {
+            let received = Arc::clone(&received);
+            thread::spawn(move || {
+                let mut batch = Batch::with_capacity(32);
+                let mut came = Vec::new();
+                while received.load(Ordering::Acquire) < total {
+                    assert!(
+                        start.elapsed() < PATIENCE,
+                        "only {} packets came",
+                        received.load(Ordering::Acquire)
+                    );
+                    if queue.rx_burst(&mut batch) == 0 {
+                        thread::yield_now();
+                        continue;
+                    }
+                    for mbuf in batch.drain(..) {
+                        let bytes = mbuf.to_vec();
+                        let expected = toeplitz::queue(&toeplitz::VECTOR_KEY, &bytes, QUEUES);
+                        assert_eq!(index, expected, "a packet on the wrong queue");
+                        came.push(bytes);
+                        received.fetch_add(1, Ordering::AcqRel);
+                    }
+                }
+                (queue, came)
+            })
+        })
+        .collect();
+
+    for sender in senders {
+        running.queues.tx.push(sender.join().expect("a sender"));
+    }
+    let mut came = Vec::new();
+    for receiver in receivers {
+        let (queue, packets) = receiver.join().expect("a receiver");
+        running.queues.rx.push(queue);
+        came.extend(packets);
+    }
+    let mut expected: Vec<_> = (0..EACH)
+        .flat_map(|next| (0..QUEUES as u32).map(move |index| (next, index)))
+        .map(|(next, index)| frame(Kind::UdpV4, next * 2 + index, next, 100))
+        .collect();
+    expected.sort();
+    came.sort();
+    assert!(came == expected, "packets changed on their way");
+    running.finish();
+}
