@@ -281,3 +281,33 @@ impl fmt::Display for List<'_> {
             .try_for_each(|candidate| write!(f, "\n  {candidate}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_netdev_that_is_up_is_mended_with_its_master_first() {
+        let pci = "7870:00:00.0".parse().unwrap();
+        let error = |master: Option<&str>| {
+            let (netdev, master) = ("enP30832s1".to_owned(), master.map(str::to_owned));
+            Error::NetdevUp {
+                pci,
+                port: 1,
+                netdev,
+                master,
+                errno: Errno::ENODEV,
+            }
+            .to_string()
+        };
+        let alone = error(None);
+        assert!(
+            alone.contains("`sudo ip link set enP30832s1 down`"),
+            "{alone}"
+        );
+        assert!(alone.contains("port 1 of 7870:00:00.0") && alone.contains("ENODEV (19)"));
+        let enslaved = error(Some("eth1"));
+        let command = "`sudo ip link set eth1 down && sudo ip link set enP30832s1 down`";
+        assert!(enslaved.contains(command), "{enslaved}");
+    }
+}

@@ -134,9 +134,11 @@ fn put<Core>(
 
 /// Names of the queues that are not home.
 fn missing(running: &Running) -> Vec<String> {
-    let rx = running.rx.iter().map(Option::is_none).enumerate();
-    let tx = running.tx.iter().map(Option::is_none).enumerate();
-    let rx = rx.filter_map(|(i, missing)| missing.then(|| format!("rx {i}")));
-    let tx = tx.filter_map(|(i, missing)| missing.then(|| format!("tx {i}")));
-    rx.chain(tx).collect()
+    fn names<Core>(kind: &str, slots: &[Option<Core>]) -> impl Iterator<Item = String> {
+        let missing = slots.iter().enumerate().filter(|(_, slot)| slot.is_none());
+        missing.map(move |(index, _)| format!("{kind} {index}"))
+    }
+    names("rx", &running.rx)
+        .chain(names("tx", &running.tx))
+        .collect()
 }

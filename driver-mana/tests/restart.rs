@@ -20,7 +20,7 @@ fn mappings() -> usize {
 }
 
 #[test]
-fn a_thousand_starts_leave_descriptors_mappings_and_pools_as_they_were() {
+fn a_hundred_starts_leave_descriptors_mappings_and_pools_as_they_were() {
     for kernel in Kernel::ALL {
         let model = Model::new(ModelConfig {
             devices: vec![DeviceConfig::new(kernel)],
@@ -63,12 +63,12 @@ fn a_thousand_starts_leave_descriptors_mappings_and_pools_as_they_were() {
         };
         cycle(1);
         let before = (descriptors(), mappings(), model.objects(), pool.in_use());
-        (0..200).for_each(|_| cycle(5));
+        (0..20).for_each(|_| cycle(5));
         let after = (descriptors(), mappings(), model.objects(), pool.in_use());
         assert_eq!(before.0, after.0, "descriptors");
         // The allocator may map more for itself, by far less than one a start.
         assert!(
-            after.1 < before.1 + 20,
+            after.1 < before.1 + 10,
             "mappings: {} to {}",
             before.1,
             after.1

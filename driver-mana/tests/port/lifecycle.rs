@@ -174,6 +174,36 @@ fn queues_outlive_their_port_and_the_last_one_takes_the_device_down() {
 }
 
 #[test]
+fn queues_are_used_and_dropped_in_other_threads() {
+    let model = machine(vec![device(Kernel::V7_3, 1)]);
+    let pool = pool(1024);
+    let mut port = open_one(&model);
+    port.configure(config(2, 2, &pool)).unwrap();
+    let Queues { rx, tx } = port.start().unwrap();
+    std::thread::scope(|scope| {
+        for mut queue in rx {
+            scope.spawn(move || queue.rx_burst(&mut Batch::with_capacity(8)));
+        }
+        for mut queue in tx {
+            scope.spawn(move || queue.tx_burst(&mut Batch::with_capacity(8)).sent);
+        }
+    });
+    port.stop(Queues::default()).unwrap();
+    assert_eq!(pool.in_use(), 0);
+    assert_eq!(model.objects().qps, 0);
+}
+
+#[test]
+fn ports_queues_and_errors_may_go_to_other_threads() {
+    fn send<T: Send>() {}
+    fn sync<T: Sync>() {}
+    send::<Port>();
+    send::<Queues>();
+    send::<Error>();
+    sync::<Error>();
+}
+
+#[test]
 fn a_started_port_is_closed_or_dropped_after_its_queues_were() {
     for close in [true, false] {
         let model = machine(vec![device(Kernel::V7_3, 1)]);

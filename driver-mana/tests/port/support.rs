@@ -9,8 +9,11 @@ use mana_pmd::{Port, RxQueueConfig, Selector, TxQueueConfig};
 use pmd_api::{Pool, PoolConfig};
 use uverbs_abi::{IbDevice, Netdev, System, SystemError, SystemKind, Transport};
 
-/// A stepped machine of these devices.
-pub fn machine(devices: Vec<DeviceConfig>) -> Model {
+/// A stepped machine of these devices, which it names.
+pub fn machine(mut devices: Vec<DeviceConfig>) -> Model {
+    for (index, device) in devices.iter_mut().enumerate() {
+        device.name = format!("model{index}");
+    }
     Model::new(ModelConfig {
         devices,
         doorbells: DoorbellMode::Stepped,
