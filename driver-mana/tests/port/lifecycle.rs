@@ -2,6 +2,7 @@
 
 use crate::support::{assert_no_findings, config, device, device_up, machine, open_one, pool};
 use dma_memory::{HugePages, RegionOptions};
+use mana_model::Fault;
 use mana_model::config::{DeviceConfig, Kernel};
 use mana_pmd::{Error, Port, Queues, RxBurst, Selector, TxBurst};
 use pmd_api::Batch;
@@ -315,6 +316,43 @@ fn statistics_go_on_over_stop_and_start() {
         assert_eq!(port.tx_queue_stats(1).packets, 0);
         assert_eq!(port.rx_queue_stats(7), Default::default());
     }
+}
+
+#[test]
+fn failed_and_lost_packets_are_errors_and_not_counted_as_packets() {
+    let model = machine(vec![device(Kernel::V6_12, 1)]);
+    let pool = pool(1024);
+    let mut port = open_one(&model);
+    port.configure(config(1, 1, &pool)).unwrap();
+    let mut queues = port.start().unwrap();
+    let mut batch = Batch::with_capacity(8);
+    pool.alloc_bulk(&mut batch, 4).unwrap();
+    for mbuf in batch.as_mut_slice() {
+        mbuf.append(60).unwrap().fill(0x5a);
+    }
+    model.inject(Fault::TxError {
+        port: 0,
+        sq: None,
+        cqe_type: 33,
+        nth: 2,
+    });
+    model.inject(Fault::RxTruncated { port: 0, nth: 3 });
+    assert_eq!(queues.tx[0].tx_burst(&mut batch).sent, 4);
+    model.step();
+    queues.tx[0].reclaim();
+    assert_eq!(queues.rx[0].rx_burst(&mut batch), 2);
+    port.stop(queues).unwrap();
+    let stats = port.stats();
+    assert_eq!(
+        (stats.tx_packets, stats.tx_errors, stats.tx_bytes),
+        (3, 1, 180)
+    );
+    assert_eq!(
+        (stats.rx_packets, stats.rx_errors, stats.rx_bytes),
+        (2, 1, 120)
+    );
+    drop(batch);
+    assert_eq!(pool.in_use(), 0);
 }
 
 #[test]
