@@ -162,7 +162,6 @@ impl RxCore {
                     }
                 }
             }
-            drop(posted);
             if taken.count > 0 {
                 self.shadow.receive(taken.count, batch);
                 self.counters.packets.add(taken.count.into());
@@ -204,7 +203,7 @@ impl RxCore {
             Polled::Empty if self.partial.is_some() => Ahead::Nonsense,
             Polled::Empty => Ahead::Nothing,
             // Arrived meanwhile; for the next burst.
-            Polled::Ready if self.shadow.len() > 0 => Ahead::Nothing,
+            Polled::Ready if !self.shadow.is_empty() => Ahead::Nothing,
             Polled::Ready | Polled::Foreign => Ahead::Nonsense,
             Polled::Overflow => {
                 self.overflow();
@@ -217,7 +216,7 @@ impl RxCore {
     #[cold]
     fn rare(&mut self, kind: u64) {
         match kind {
-            TRUNCATED if self.shadow.len() > 0 => {
+            TRUNCATED if !self.shadow.is_empty() => {
                 self.counters.errors.add(1);
                 self.shadow.discard(1);
             }
