@@ -22,6 +22,9 @@ pub struct Plan {
     pub packet: u32,
     /// Buffers of each of the two pools beyond the least that the driver asks for.
     pub spare: u32,
+    /// Buffers that a thread's cache record of a pool aims to hold. 0, as by default: no caches, so
+    /// that every buffer can be taken from any thread.
+    pub cache: u32,
     /// Toeplitz key, where not the default one.
     pub rss_key: Option<[u8; 40]>,
 }
@@ -34,6 +37,7 @@ impl Default for Plan {
             depth: 64,
             packet: 2048,
             spare: 64,
+            cache: 0,
             rss_key: None,
         }
     }
@@ -50,7 +54,7 @@ impl Plan {
         }
     }
 
-    /// A pool as this plan needs it. No caches, so that every buffer can be taken from any thread.
+    /// A pool as this plan needs it.
     ///
     /// # Panics
     ///
@@ -60,9 +64,9 @@ impl Plan {
         let (rx, tx) = (vec![self.depth; self.rx], vec![self.depth; self.tx]);
         let config = PoolConfig {
             name: name.to_owned(),
-            buffers: buffers_needed(&rx, &tx, 0) as u32 + self.spare,
+            buffers: buffers_needed(&rx, &tx, self.cache) as u32 + self.spare,
             data_room: self.packet + pmd_api::HEADROOM as u32,
-            cache: 0,
+            cache: self.cache,
             memory: memory(),
             ..PoolConfig::default()
         };

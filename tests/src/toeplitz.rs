@@ -43,10 +43,12 @@ pub fn input(frame: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The queue a frame must arrive on where `queues` receive queues share the 64 entries of the
-/// indirection table: entry i holds queue i modulo `queues`. Frames that are not IP go to queue 0.
+/// indirection table: entry i holds queue i modulo `queues`. Frames that are not IP go to the queue of
+/// the last entry, which mana_ib makes the default (reference/mana-hardware.md §3.8).
 #[must_use]
 pub fn queue(key: &[u8; 40], frame: &[u8], queues: usize) -> usize {
-    input(frame).map_or(0, |input| (hash(key, &input) & 63) as usize % queues)
+    let entry = input(frame).map_or(63, |input| hash(key, &input) & 63);
+    entry as usize % queues
 }
 
 /// Source address and port, destination address and port, hash over the addresses, hash over
@@ -168,6 +170,6 @@ mod tests {
         assert_eq!(input(&frame).unwrap().len(), 8);
         frame[12..14].copy_from_slice(&[8, 6]); // ARP
         assert_eq!(input(&frame), None);
-        assert_eq!(queue(&VECTOR_KEY, &frame, 4), 0);
+        assert_eq!(queue(&VECTOR_KEY, &frame, 4), 3);
     }
 }

@@ -157,10 +157,10 @@ fn the_program_forwards_a_capture_unchanged() {
         expected[toeplitz::queue(&toeplitz::VECTOR_KEY, frame, QUEUES)] += 1;
     }
     for (queue, packets) in expected.into_iter().enumerate() {
-        let stream = format!("RX Port= 0/Queue= {queue} ");
-        let after = stdout.split(&stream).nth(1);
-        let line = after.unwrap_or_else(|| panic!("no stream of queue {queue} in {stdout}"));
-        let line = line.split("-------\n").nth(1).unwrap_or(line);
+        let heading = format!("RX Port= 0/Queue= {queue} ");
+        let after = stdout.split(&heading).nth(1);
+        let after = after.unwrap_or_else(|| panic!("no stream of queue {queue} in {stdout}"));
+        let line = after.lines().nth(1).expect("a line of numbers");
         let number = line.split_whitespace().nth(1);
         assert_eq!(
             number,

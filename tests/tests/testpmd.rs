@@ -7,8 +7,8 @@ use std::fs;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Pools small enough for a test machine.
-const SMALL: &str = "--no-huge";
+/// Ordinary pages: the tests must not depend on what the machine has reserved.
+const PAGES: &str = "--no-huge";
 
 fn command(line: &str) -> Command {
     let program = std::env::var_os("MANA_BIN")
@@ -71,7 +71,7 @@ fn refused(line: &str, texts: &[&str]) {
 #[test]
 fn azures_first_line_sends_on_one_queue() {
     let (json, stdout) = json(&format!(
-        "-l 1-3 {SMALL} --vdev=model0,mac=00:0d:3a:76:3b:d0 -- --forward-mode=txonly --auto-start \
+        "-l 1-3 {PAGES} --vdev=model0,mac=00:0d:3a:76:3b:d0 -- --forward-mode=txonly --auto-start \
          --txd=128 --rxd=128 --stats 2 --duration 1 --json"
     ));
     assert_eq!(json["findings"], 0);
@@ -91,7 +91,7 @@ fn azures_first_line_sends_on_one_queue() {
 #[test]
 fn azures_second_line_sends_on_eight_queues_and_four_cores() {
     let (json, stdout) = json(&format!(
-        "-l 1-6 {SMALL} --vdev=model0,mac=00:0d:3a:76:3b:d0 -- --forward-mode=txonly --auto-start \
+        "-l 1-6 {PAGES} --vdev=model0,mac=00:0d:3a:76:3b:d0 -- --forward-mode=txonly --auto-start \
          --nb-cores=4 --txd=128 --rxd=128 --txq=8 --rxq=8 --stats 2 --duration 1 --json"
     ));
     assert_eq!(json["findings"], 0);
@@ -103,7 +103,7 @@ fn azures_second_line_sends_on_eight_queues_and_four_cores() {
 fn both_kernels_and_two_ports_run() {
     for kernel in ["6.12", "7.3"] {
         let (json, _) = json(&format!(
-            "{SMALL} --vdev=model0,ports=2,link=pair,kernel={kernel} -- --forward-mode=macswap \
+            "{PAGES} --vdev=model0,ports=2,link=pair,kernel={kernel} -- --forward-mode=macswap \
              --tx-first --auto-start --duration 0.5 --json"
         ));
         assert_eq!(json["findings"], 0);
@@ -131,7 +131,7 @@ fn wait(mut child: Child) -> Said {
 #[test]
 fn an_interrupt_stops_it_cleanly_with_the_final_table() {
     let child = command(&format!(
-        "{SMALL} --vdev=model0 -- --forward-mode=txonly --auto-start --stats 1"
+        "{PAGES} --vdev=model0 -- --forward-mode=txonly --auto-start --stats 1"
     ))
     .stdout(Stdio::piped())
     .stderr(Stdio::piped())
@@ -171,18 +171,18 @@ fn devices_that_can_not_be_had_are_named() {
         &["00:0d:3a:76:3b:d0"],
     );
     for kernel in ["6.12", "7.3"] {
-        let line = format!("{SMALL} --vdev=model0,netdev=up,kernel={kernel} -- --duration 0.1");
+        let line = format!("{PAGES} --vdev=model0,netdev=up,kernel={kernel} -- --duration 0.1");
         refused(&line, &["UP", "ip link set"]);
     }
 }
 
 #[test]
 fn queues_and_depths_out_of_range_name_the_range() {
-    let model = format!("{SMALL} --vdev=model0 -- --duration 0.1");
+    let model = format!("{PAGES} --vdev=model0 -- --duration 0.1");
     refused(&format!("{model} --rxq=3"), &["power of two"]);
     refused(&format!("{model} --rxq=128"), &["64"]);
     refused(&format!("{model} --txd=32"), &["64"]);
-    refused(&format!("{model} --rxd=1000000"), &["8192"]);
+    refused(&format!("{model} --rxd=10000"), &["8192"]);
     refused(&format!("{model} --txd=0"), &["64"]);
 }
 
@@ -190,7 +190,9 @@ fn queues_and_depths_out_of_range_name_the_range() {
 fn a_pool_that_is_too_small_names_the_number_needed() {
     // 128 + 128 buffers in the rings, 1.5 caches of 250 for each of 2 queues, a burst of 64.
     refused(
-        &format!("{SMALL} --vdev=model0 -- --txd=128 --rxd=128 --mbcache=250 --total-num-mbufs=900"),
+        &format!(
+            "{PAGES} --vdev=model0 -- --txd=128 --rxd=128 --mbcache=250 --total-num-mbufs=900"
+        ),
         &["900", "1070"],
     );
 }
@@ -219,10 +221,10 @@ fn a_machine_without_mana_is_told_what_it_lacks() {
         return;
     }
     refused(
-        "-l 0 --vdev=7870:00:00.0,mac=00:0d:3a:76:3b:d0 -- --duration 0.1",
+        "-l 0-1 --vdev=7870:00:00.0,mac=00:0d:3a:76:3b:d0 -- --duration 0.1",
         &["/sys/class/infiniband", "mana_ib"],
     );
-    refused("-l 0 -- --duration 0.1", &["mana_ib"]);
+    refused("-l 0-1 -- --duration 0.1", &["mana_ib"]);
 }
 
 fn skipped(reason: &str) {
