@@ -44,6 +44,8 @@ kinds! {
     WqeReserved = "reserved bits in a WQE",
     /// An OOB that contradicts itself or its queue (§3.1, §3.2).
     Oob = "OOB contradicts itself or its queue",
+    /// A vPort that was not given to the queue's domain (§4.5, §6.12).
+    VPort = "vPort is not configured for the queue",
     /// An offload request that does not fit the packet (§3.3).
     Offload = "offload request does not fit the packet",
     /// A memory key that does not exist.
@@ -89,7 +91,11 @@ impl fmt::Display for Finding {
             write!(f, "queue {queue:#x}: ")?;
         }
         write!(f, "{}: {}", self.kind.text(), self.evidence)?;
-        if self.count > 1 { write!(f, " ({} times)", self.count) } else { Ok(()) }
+        if self.count > 1 {
+            write!(f, " ({} times)", self.count)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -102,13 +108,24 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn new(device: &str) -> Self {
-        Self { device: device.to_owned(), list: Vec::new() }
+        Self {
+            device: device.to_owned(),
+            list: Vec::new(),
+        }
     }
 
     /// Notes a broken rule; the evidence is only written out for the first of its kind.
     #[cold]
-    pub(crate) fn add(&mut self, kind: FindingKind, queue: Option<u32>, evidence: fmt::Arguments<'_>) {
-        let known = self.list.iter().position(|known| known.kind == kind && known.queue == queue);
+    pub(crate) fn add(
+        &mut self,
+        kind: FindingKind,
+        queue: Option<u32>,
+        evidence: fmt::Arguments<'_>,
+    ) {
+        let known = self
+            .list
+            .iter()
+            .position(|known| known.kind == kind && known.queue == queue);
         match known {
             Some(known) => self.list[known].count += 1,
             None if self.list.len() < KEPT => self.list.push(Finding {

@@ -71,12 +71,7 @@ impl Model {
     pub fn new(config: ModelConfig) -> Result<Self, ModelError> {
         let pairs = config::check(&config)?;
         let links = Links::new(&config.devices, &pairs)?;
-        let devices = config
-            .devices
-            .iter()
-            .enumerate()
-            .map(|(index, device)| Device::new(index, device, config.doorbells))
-            .collect();
+        let devices = config.devices.iter().map(Device::new).collect();
         Ok(Self {
             shared: Arc::new(Shared {
                 machine: Mutex::new(Machine::new(&config.devices, devices, links)),

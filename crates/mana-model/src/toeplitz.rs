@@ -58,12 +58,15 @@ mod tests {
 
     use super::*;
 
+    /// An address and a port.
+    type End = (&'static str, u16);
+
     /// The published vectors of Microsoft's RSS verification suite: (destination, port), (source,
     /// port), hash over addresses, hash over addresses and ports.
     #[test]
     fn the_verification_suite_agrees() {
         let toeplitz = Toeplitz::new(&VERIFICATION_KEY);
-        let v4: [((&str, u16), (&str, u16), u32, u32); 5] = [
+        let v4: [(End, End, u32, u32); 5] = [
             (
                 ("161.142.100.80", 1766),
                 ("66.9.149.187", 2794),
@@ -102,7 +105,7 @@ mod tests {
             input.extend([from_port.to_be_bytes(), to_port.to_be_bytes()].concat());
             assert_eq!(toeplitz.hash(&input), ports);
         }
-        let v6: [((&str, u16), (&str, u16), u32, u32); 3] = [
+        let v6: [(End, End, u32, u32); 3] = [
             (
                 ("3ffe:2501:200:3::1", 1766),
                 ("3ffe:2501:200:1fff::7", 2794),

@@ -27,7 +27,7 @@ impl CompletionQueue {
     /// A CQ is born armed (§2.8). `None` unless the ring is a power of two of at least a page.
     pub(crate) fn new(id: u32, wq: u32, is_sq: bool, ring: DmaSpace) -> Result<Self, DmaSpace> {
         let entries = ring.len() / SIZE as u64;
-        if !ring.len().is_power_of_two() || entries < 64 || entries > 1 << 24 {
+        if !ring.len().is_power_of_two() || !(64..=1 << 24).contains(&entries) {
             return Err(ring);
         }
         let first = initial_cursor(entries as u32);
@@ -62,7 +62,11 @@ impl CompletionQueue {
         if behind > 8 << self.log2 && !self.overdue {
             self.overdue = true;
             let kind = FindingKind::CqDoorbellOverdue;
-            findings.add(kind, Some(self.id), format_args!("{behind} entries since the last one"));
+            findings.add(
+                kind,
+                Some(self.id),
+                format_args!("{behind} entries since the last one"),
+            );
         }
         std::mem::take(&mut self.armed)
     }
@@ -74,20 +78,35 @@ impl CompletionQueue {
         let behind = self.producer.wrapping_sub(self.consumer);
         if value.reserved() != 0 {
             let kind = FindingKind::DoorbellReserved;
-            findings.add(kind, Some(self.id), format_args!("CQ doorbell {:#018x}", value.into_bits()));
+            findings.add(
+                kind,
+                Some(self.id),
+                format_args!("CQ doorbell {:#018x}", value.into_bits()),
+            );
         }
         if value.tail() > cycle || step > behind {
             findings.add(
                 FindingKind::CqAhead,
                 Some(self.id),
-                format_args!("tail {} when {behind} entries wait after {}", value.tail(), self.consumer & cycle),
+                format_args!(
+                    "tail {} when {behind} entries wait after {}",
+                    value.tail(),
+                    self.consumer & cycle
+                ),
             );
             return false;
         }
         self.consumer = self.consumer.wrapping_add(step);
         self.overdue = false;
-        let waiting = self.producer != self.consumer;
-        self.armed = value.arm() && !waiting;
-        value.arm() && waiting
+        let waiting = behind - step;
+        if waiting > self.entries() {
+            // Hardware does not notify then (§2.8).
+            let kind = FindingKind::CqOverflow;
+            let evidence = format_args!("{waiting} entries wait in {}", self.entries());
+            findings.add(kind, Some(self.id), evidence);
+            return false;
+        }
+        self.armed = value.arm() && waiting == 0;
+        value.arm() && waiting > 0
     }
 }

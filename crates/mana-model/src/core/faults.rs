@@ -13,7 +13,9 @@ pub(super) struct PortFaults {
 impl PortFaults {
     pub(super) fn order(&mut self, fault: &Fault) {
         match *fault {
-            Fault::TxError { sq, cqe_type, nth, .. } => self.tx.push((sq, cqe_type, nth)),
+            Fault::TxError {
+                sq, cqe_type, nth, ..
+            } => self.tx.push((sq, cqe_type, nth)),
             Fault::RxTruncated { nth, .. } => self.rx.push(nth),
             Fault::GarbageCqe { nth, .. } => self.cqe.push(nth),
             Fault::FailOperation { .. } | Fault::DeviceFatal { .. } => {}

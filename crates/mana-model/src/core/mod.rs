@@ -11,6 +11,7 @@ mod queue;
 mod rx;
 mod space;
 mod tx;
+mod vport;
 
 use std::collections::BTreeMap;
 
@@ -18,17 +19,18 @@ use gdma::doorbell::{CompletionValue, ReceiveValue, SendValue};
 use uverbs_abi::DoorbellKind;
 
 use self::cq::CompletionQueue;
-use self::faults::PortFaults;
 use self::mr::MrTable;
 use self::queue::WorkQueue;
 use self::rx::{Pending, ReceiveQueue, Receiver};
 use self::space::{DmaSpace, ProcessMemory};
 use self::tx::Sender;
-use crate::config::{DeviceConfig, DoorbellMode};
+pub use self::vport::PortCounters;
+pub(crate) use self::vport::Steering;
+use self::vport::{Resolved, VPort};
+use crate::config::DeviceConfig;
 use crate::faults::Fault;
 use crate::findings::{Finding, FindingKind, Findings};
 use crate::links::Links;
-use crate::toeplitz::{KEY, Toeplitz};
 
 /// A protection domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,75 +49,6 @@ pub(crate) struct RegionId(u32);
 pub(crate) struct QueueIds {
     pub(crate) wq_id: u32,
     pub(crate) cq_id: u32,
-}
-
-/// Where received packets go.
-pub(crate) struct Steering {
-    /// Receive queue ids by the low bits of the hash.
-    pub(crate) table: [u32; 64],
-    /// Whether packets are hashed at all.
-    pub(crate) rss: bool,
-    /// The queue of packets without a hash.
-    pub(crate) default: u32,
-    /// Toeplitz key.
-    pub(crate) key: [u8; KEY],
-    /// Whether several packets may share a completion.
-    pub(crate) coalescing: bool,
-}
-
-/// What a port counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PortCounters {
-    /// Frames handed to the link.
-    pub tx_frames: u64,
-    /// Their bytes.
-    pub tx_bytes: u64,
-    /// Sends that ended in an error.
-    pub tx_errors: u64,
-    /// Frames put into buffers.
-    pub rx_frames: u64,
-    /// Their bytes.
-    pub rx_bytes: u64,
-    /// Frames lost because no buffer was posted (the hardware's `rx_discards_nowqe`).
-    pub rx_no_buffer: u64,
-    /// Frames lost because a buffer was too small.
-    pub rx_truncated: u64,
-    /// Frames that came while reception was off.
-    pub rx_disabled: u64,
-}
-
-/// A vPort.
-pub(crate) struct VPort {
-    index: usize,
-    vport_offset: u32,
-    adapter_mtu: u32,
-    coalescing: usize,
-    /// PD and context of its queues.
-    owner: Option<(PdId, u32)>,
-    steering: Option<Resolved>,
-    /// A frame that waits for a buffer.
-    held: bool,
-    held_frame: Vec<u8>,
-    counters: PortCounters,
-    faults: PortFaults,
-}
-
-/// [`Steering`] with slots of queues instead of ids.
-struct Resolved {
-    table: [usize; 64],
-    rss: bool,
-    default: usize,
-    toeplitz: Toeplitz,
-    coalescing: bool,
-}
-
-impl VPort {
-    fn packets_per_cqe(&self) -> usize {
-        match &self.steering {
-            Some(steering) if steering.coalescing => self.coalescing,
-            _ => 1,
-        }
-    }
 }
 
 /// One PCI function.
@@ -142,7 +75,10 @@ struct NextIds {
 impl NextIds {
     /// Queue ids have 24 bits; ids of queues that are gone are used again only after all others.
     fn queue_and_cq(&mut self) -> QueueIds {
-        let ids = QueueIds { wq_id: self.queue, cq_id: self.cq };
+        let ids = QueueIds {
+            wq_id: self.queue,
+            cq_id: self.cq,
+        };
         self.queue = (self.queue + 1) & 0xFF_FFFF;
         self.cq = (self.cq + 1) & 0xFF_FFFF;
         ids
@@ -150,27 +86,23 @@ impl NextIds {
 }
 
 impl Device {
-    pub(crate) fn new(_index: usize, config: &DeviceConfig, _mode: DoorbellMode) -> Self {
-        let port = |(index, port): (usize, &crate::PortConfig)| VPort {
-            index,
-            vport_offset: config.vport_offset + index as u32,
-            adapter_mtu: port.adapter_mtu,
-            coalescing: usize::from(config.coalescing).clamp(1, rx::COALESCED),
-            owner: None,
-            steering: None,
-            held: false,
-            held_frame: Vec::new(),
-            counters: PortCounters::default(),
-            faults: PortFaults::default(),
-        };
+    pub(crate) fn new(config: &DeviceConfig) -> Self {
+        let ports = config.ports.iter().zip(config.vport_offset..);
         Self {
-            ports: config.ports.iter().enumerate().map(port).collect(),
+            ports: ports
+                .map(|(port, offset)| VPort::new(offset, config.coalescing, port))
+                .collect(),
             pds: Vec::new(),
             mrs: MrTable::default(),
             regions: BTreeMap::new(),
             send_queues: Vec::new(),
             receive_queues: Vec::new(),
-            next: NextIds { pd: 1, region: 1, queue: config.first_queue_id, cq: config.first_cq_id },
+            next: NextIds {
+                pd: 1,
+                region: 1,
+                queue: config.first_queue_id,
+                cq: config.first_cq_id,
+            },
             findings: Findings::new(&config.name),
             events: Vec::new(),
             scratch: Vec::new(),
@@ -235,31 +167,21 @@ impl Device {
     /// Gives the vPort's queues a domain and a doorbell page; returns the offset for OOBs.
     pub(crate) fn configure_vport_tx(&mut self, port: usize, pd: PdId, context: u32) -> u32 {
         self.ports[port].owner = Some((pd, context));
-        self.ports[port].vport_offset
+        self.ports[port].offset
     }
 
     pub(crate) fn release_vport_tx(&mut self, port: usize) {
         self.ports[port].owner = None;
     }
 
-    /// Turns reception on, or off. A frame that waits for a buffer is lost.
+    /// Turns reception on, or off.
     pub(crate) fn configure_vport_rx(&mut self, port: usize, steering: Option<Steering>) {
         let slot = |id: u32| {
-            let matches = |queue: &Option<ReceiveQueue>| queue.as_ref().is_some_and(|q| q.work.id == id);
-            self.receive_queues.iter().position(matches).unwrap_or(usize::MAX)
+            let mut queues = self.receive_queues.iter();
+            queues.position(|queue| queue.as_ref().is_some_and(|queue| queue.work.id == id))
         };
-        let resolved = steering.map(|steering| Resolved {
-            table: steering.table.map(slot),
-            rss: steering.rss,
-            default: slot(steering.default),
-            toeplitz: Toeplitz::new(&steering.key),
-            coalescing: steering.coalescing,
-        });
-        let port = &mut self.ports[port];
-        if resolved.is_none() {
-            port.held = false;
-        }
-        port.steering = resolved;
+        let resolved = steering.map(|steering| Resolved::new(&steering, slot));
+        self.ports[port].steering = resolved;
     }
 
     /// Makes a send queue of two regions, which it then owns. `None` if their sizes are none for
@@ -287,7 +209,10 @@ impl Device {
         cq_ring: RegionId,
     ) -> Option<QueueIds> {
         let (ids, work) = self.create_queue(port, context, pd, ring, cq_ring, false)?;
-        let queue = Some(ReceiveQueue { work, pending: Pending::default() });
+        let queue = Some(ReceiveQueue {
+            work,
+            pending: Pending::default(),
+        });
         match self.receive_queues.iter().position(Option::is_none) {
             Some(slot) => self.receive_queues[slot] = queue,
             None => self.receive_queues.push(queue),
@@ -325,9 +250,16 @@ impl Device {
     }
 
     pub(crate) fn destroy_receive_queue(&mut self, id: u32) {
-        for slot in &mut self.receive_queues {
-            if slot.as_ref().is_some_and(|queue| queue.work.id == id) {
-                *slot = None;
+        for (slot, queue) in self.receive_queues.iter_mut().enumerate() {
+            if queue.as_ref().is_some_and(|queue| queue.work.id == id) {
+                *queue = None;
+                for steering in self
+                    .ports
+                    .iter_mut()
+                    .filter_map(|port| port.steering.as_mut())
+                {
+                    steering.forget(slot);
+                }
             }
         }
     }
@@ -335,11 +267,18 @@ impl Device {
     /// Takes a doorbell that rang in the cell of `queue` on the page of `context`.
     pub(crate) fn doorbell(&mut self, context: u32, kind: DoorbellKind, queue: u32, value: u64) {
         let findings = &mut self.findings;
-        let receive_queues = self.receive_queues.iter_mut().flatten().map(|queue| &mut queue.work);
+        let receive_queues = self
+            .receive_queues
+            .iter_mut()
+            .flatten()
+            .map(|queue| &mut queue.work);
         let found = match kind {
             DoorbellKind::Send => {
                 let value = SendValue::from_bits(value);
-                let queue = self.send_queues.iter_mut().find(|other| other.id == value.id());
+                let queue = self
+                    .send_queues
+                    .iter_mut()
+                    .find(|other| other.id == value.id());
                 queue.filter(|queue| queue.context == context).map(|queue| {
                     if value.reserved() != 0 {
                         reserved(findings, queue.id, value.into_bits());
@@ -407,6 +346,7 @@ impl Device {
         for (index, port) in self.ports.iter_mut().enumerate() {
             let mut receiver = Receiver {
                 port,
+                index,
                 link: first_port + index,
                 queues: &mut self.receive_queues,
                 mrs: &mut self.mrs,
@@ -439,7 +379,10 @@ impl Device {
     /// Whether nothing is on its way inside the device.
     pub(crate) fn idle(&self) -> bool {
         self.ports.iter().all(|port| !port.held)
-            && self.send_queues.iter().all(|queue| queue.pending() == 0 || queue.disabled)
+            && self
+                .send_queues
+                .iter()
+                .all(|queue| queue.pending() == 0 || queue.disabled)
     }
 }
 
@@ -447,3 +390,6 @@ fn reserved(findings: &mut Findings, queue: u32, value: u64) {
     let kind = FindingKind::DoorbellReserved;
     findings.add(kind, Some(queue), format_args!("doorbell {value:#018x}"));
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,12 @@ pub(crate) struct MrTable {
 impl MrTable {
     /// Enters a region that segments name by `address`; returns its key.
     pub(crate) fn add(&mut self, pd: PdId, address: u64, access: u32, space: DmaSpace) -> u32 {
-        let region = Some(Region { pd, address, access, space });
+        let region = Some(Region {
+            pd,
+            address,
+            access,
+            space,
+        });
         let slot = self.slots.iter().position(|(_, region)| region.is_none());
         let slot = slot.unwrap_or_else(|| {
             self.slots.push((0, None));
@@ -82,9 +87,17 @@ impl MrTable {
         }
     }
 
-    /// The memory in a slot.
+    /// Copies bytes out of the region in a slot.
     #[inline]
-    pub(crate) fn space(&mut self, slot: usize) -> Option<&mut DmaSpace> {
-        Some(&mut self.slots.get_mut(slot)?.1.as_mut()?.space)
+    pub(crate) fn read(&self, slot: usize, offset: u64, bytes: &mut [u8]) -> Option<()> {
+        let (_, region) = self.slots.get(slot)?;
+        region.as_ref()?.space.read(offset, bytes)
+    }
+
+    /// Copies bytes into the region in a slot.
+    #[inline]
+    pub(crate) fn write(&mut self, slot: usize, offset: u64, bytes: &[u8]) -> Option<()> {
+        let (_, region) = self.slots.get_mut(slot)?;
+        region.as_mut()?.space.write(offset, bytes)
     }
 }

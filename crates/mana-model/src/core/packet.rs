@@ -1,5 +1,7 @@
 //! Headers of a frame: what RSS and checksums need.
 
+use std::ops::Range;
+
 use gdma::cqe::RxFlags;
 use gdma::hash_type;
 
@@ -9,6 +11,8 @@ use crate::toeplitz::Toeplitz;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86DD;
 const ETHERTYPE_VLAN: u16 = 0x8100;
+/// Where a VLAN tag stands: behind the two MAC addresses.
+pub(crate) const TAG: Range<usize> = 12..16;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 
@@ -34,7 +38,9 @@ fn word(frame: &[u8], at: usize) -> Option<u16> {
 
 /// The VLAN tag right behind the addresses, if there is one: its control information.
 pub(crate) fn vlan_tag(frame: &[u8]) -> Option<u16> {
-    (word(frame, 12)? == ETHERTYPE_VLAN && frame.len() >= 18).then(|| word(frame, 14)).flatten()
+    (word(frame, 12)? == ETHERTYPE_VLAN && frame.len() >= 18)
+        .then(|| word(frame, 14))
+        .flatten()
 }
 
 impl IpPacket {
@@ -54,12 +60,22 @@ impl IpPacket {
 
     fn v4(frame: &[u8], ip: usize) -> Option<Self> {
         let first = *frame.get(ip)?;
-        let (l4, end) = (ip + 4 * usize::from(first & 15), ip + usize::from(word(frame, ip + 2)?));
+        let (l4, end) = (
+            ip + 4 * usize::from(first & 15),
+            ip + usize::from(word(frame, ip + 2)?),
+        );
         let sound = first >> 4 == 4 && l4 >= ip + 20 && l4 <= end && end <= frame.len();
         // More fragments, or an offset.
         let fragment = word(frame, ip + 6)? & 0x3FFF != 0;
         let protocol = *frame.get(ip + 9)?;
-        sound.then_some(Self { v6: false, ip, l4, end, protocol, fragment })
+        sound.then_some(Self {
+            v6: false,
+            ip,
+            l4,
+            end,
+            protocol,
+            fragment,
+        })
     }
 
     fn v6(frame: &[u8], ip: usize) -> Option<Self> {
@@ -88,7 +104,14 @@ impl IpPacket {
                 return None;
             }
         }
-        Some(Self { v6: true, ip, l4, end, protocol, fragment })
+        Some(Self {
+            v6: true,
+            ip,
+            l4,
+            end,
+            protocol,
+            fragment,
+        })
     }
 
     /// Source and destination address.

@@ -2,9 +2,10 @@
 
 use gdma::wqe::{Sge, UNIT, WqeHeader, units};
 
+use super::PdId;
 use super::cq::CompletionQueue;
+use super::mr::MrTable;
 use super::space::DmaSpace;
-use super::{MrTable, PdId};
 use crate::findings::{FindingKind, Findings};
 
 /// Cursors in units have 27 bits: 2^32 bytes.
@@ -50,7 +51,17 @@ impl WorkQueue {
         ring: DmaSpace,
         cq: CompletionQueue,
     ) -> Self {
-        Self { id, port, context, pd, ring, cq, head: 0, tail: 0, disabled: false }
+        Self {
+            id,
+            port,
+            context,
+            pd,
+            ring,
+            cq,
+            head: 0,
+            tail: 0,
+            disabled: false,
+        }
     }
 
     /// Whether a ring can be a work queue's.
@@ -64,13 +75,19 @@ impl WorkQueue {
         self.head.wrapping_sub(self.tail) & CURSOR_MASK
     }
 
+    /// Where the next WQE stands, in units, 27 bits.
+    #[inline]
+    pub(crate) fn tail(&self) -> u32 {
+        self.tail
+    }
+
     /// Takes a doorbell's cursor, in bytes.
     pub(crate) fn doorbell(&mut self, tail_bytes: u32, findings: &mut Findings) {
         let head = tail_bytes / UNIT as u32;
         let ahead = head.wrapping_sub(self.tail) & CURSOR_MASK;
         let capacity = (self.ring.len() / UNIT as u64) as u32;
         let back = ahead < self.pending();
-        if tail_bytes % UNIT as u32 != 0 || ahead > capacity || back {
+        if !tail_bytes.is_multiple_of(UNIT as u32) || ahead > capacity || back {
             findings.add(
                 FindingKind::DoorbellCursor,
                 Some(self.id),
@@ -134,7 +151,13 @@ impl WorkQueue {
         for (index, word) in oob[..oob_bytes / 8].iter_mut().enumerate() {
             *word = self.word(at, 8 + 8 * index).ok_or(())?;
         }
-        Ok(Some(Wqe { header, at, units, oob, oob_bytes }))
+        Ok(Some(Wqe {
+            header,
+            at,
+            units,
+            oob,
+            oob_bytes,
+        }))
     }
 
     /// The WQE is done with.

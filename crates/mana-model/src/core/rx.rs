@@ -4,24 +4,26 @@
 use gdma::cqe::{CLIENT_MANA, Cqe, CqeHead, RxFlags, rx};
 use gdma::wqe::MAX_RX_SGES;
 
-use super::packet::{IpPacket, vlan_tag};
-use super::queue::{Wqe, WorkQueue};
-use super::{MrTable, VPort};
+use super::mr::MrTable;
+use super::packet::{IpPacket, TAG, vlan_tag};
+use super::queue::{WorkQueue, Wqe};
+use super::vport::VPort;
 use crate::findings::{FindingKind, Findings};
 use crate::links::Links;
 
-/// Packets that a port receives before the next port's turn.
+/// Frames that a port receives before the next port's turn.
 const TURN: usize = 256;
-/// The two MAC addresses; a tag stands behind them.
-const ADDRESSES: usize = 12;
 /// Packets of a coalesced completion at most.
 pub(super) const COALESCED: usize = 4;
 
-/// Packets of a queue that wait to share a completion.
+/// Length and hash of packets that wait to share a completion.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
+    packets: [(u16, u32); COALESCED],
+    count: usize,
+    /// Dword 1, the same for all.
     flags: u32,
-    packets: Vec<(u16, u32)>,
+    /// Position of the last one's WQE in bytes.
     wqe_offset: u32,
 }
 
@@ -32,15 +34,28 @@ pub(super) struct ReceiveQueue {
     pub(super) pending: Pending,
 }
 
-/// A frame that is being received.
+/// What is known of the frame in the scratch buffer.
 struct Incoming {
     flags: RxFlags,
     hash: u32,
 }
 
+impl Incoming {
+    /// The frame in up to two pieces, without the tag that is stripped.
+    fn pieces<'f>(&self, frame: &'f [u8]) -> [&'f [u8]; 2] {
+        if self.flags.vlan_present() {
+            [&frame[..TAG.start], &frame[TAG.end..]]
+        } else {
+            [frame, &[]]
+        }
+    }
+}
+
 /// What reception works with.
 pub(super) struct Receiver<'a> {
     pub(super) port: &'a mut VPort,
+    /// Index of the port in the device.
+    pub(super) index: usize,
     /// Index of the port among all links.
     pub(super) link: usize,
     pub(super) queues: &'a mut [Option<ReceiveQueue>],
@@ -55,22 +70,9 @@ impl Receiver<'_> {
     pub(super) fn run(&mut self, links: &mut Links) -> usize {
         let lossless = links.waits_for_buffers(self.link);
         let mut done = 0;
-        while done < TURN {
-            if self.port.held {
-                std::mem::swap(self.scratch, &mut self.port.held_frame);
-                self.port.held = false;
-            } else if lossless && self.port.steering.is_none() {
-                break;
-            } else if !links.receive(self.link, self.scratch) {
-                break;
-            }
-            let Some((slot, incoming)) = self.classify() else {
-                self.port.counters.rx_disabled += 1;
-                done += 1;
-                continue;
-            };
-            let Some(queue) = self.queues.get_mut(slot).and_then(Option::as_mut) else { continue };
-            if queue.work.pending() == 0 && lossless {
+        while done < TURN && !(lossless && self.port.steering.is_none()) && self.take(links) {
+            let (incoming, slot) = self.classify();
+            if lossless && !self.has_buffer(slot) {
                 // The frame waits for its buffer, and all behind it.
                 std::mem::swap(self.scratch, &mut self.port.held_frame);
                 self.port.held = true;
@@ -79,50 +81,78 @@ impl Receiver<'_> {
             done += 1;
             self.receive(slot, &incoming);
         }
-        for slot in 0..self.queues.len() {
-            if self.queues[slot].as_ref().is_some_and(|queue| queue.work.port == self.port.index) {
-                self.flush(slot);
-            }
+        if done > 0 {
+            self.flush_all();
         }
         done
     }
 
-    /// Parses the frame in the scratch buffer, strips its tag, and finds its queue.
-    fn classify(&mut self) -> Option<(usize, Incoming)> {
-        let steering = self.port.steering.as_ref()?;
-        let mut flags = RxFlags::new();
-        if let Some(tci) = vlan_tag(self.scratch) {
-            flags.set_vlan_present(true);
-            flags.set_vlan_id(tci & 0xFFF);
-            self.scratch.drain(ADDRESSES..ADDRESSES + 4);
+    /// Gets the next frame into the scratch buffer.
+    #[inline]
+    fn take(&mut self, links: &mut Links) -> bool {
+        if self.port.held {
+            self.port.held = false;
+            std::mem::swap(self.scratch, &mut self.port.held_frame);
+            return true;
         }
-        let (mut hash, mut slot) = (0, steering.default);
-        if let Some(packet) = IpPacket::parse(self.scratch) {
-            flags = RxFlags::from_bits(
-                flags.into_bits() | packet.checksum_flags(self.scratch).into_bits(),
-            );
-            if steering.rss {
-                let (value, covers) = packet.hash(self.scratch, &steering.toeplitz);
-                flags.set_hash_type(covers);
-                hash = value;
-                slot = steering.table[hash as usize % steering.table.len()];
-            }
-        }
-        Some((slot, Incoming { flags, hash }))
+        links.receive(self.link, self.scratch)
     }
 
-    /// Puts the frame into the next buffer of a queue.
-    fn receive(&mut self, slot: usize, incoming: &Incoming) {
-        let Some(queue) = self.queues[slot].as_mut() else { return };
-        let wqe = match queue.work.peek(MAX_RX_SGES, self.findings) {
-            _ if queue.work.disabled => return,
+    /// Looks into the frame and finds its queue.
+    fn classify(&mut self) -> (Incoming, Option<usize>) {
+        let (mut flags, mut hash) = (RxFlags::new(), 0);
+        let frame = &self.scratch[..];
+        if let Some(tci) = vlan_tag(frame) {
+            flags.set_vlan_present(true);
+            flags.set_vlan_id(tci & 0xFFF);
+        }
+        let Some(steering) = &self.port.steering else {
+            return (Incoming { flags, hash }, None);
+        };
+        if let Some(packet) = IpPacket::parse(frame) {
+            let checksums = packet.checksum_flags(frame).into_bits();
+            flags = RxFlags::from_bits(flags.into_bits() | checksums);
+            if let Some(toeplitz) = &steering.toeplitz {
+                let (value, covers) = packet.hash(frame, toeplitz);
+                flags.set_hash_type(covers);
+                hash = value;
+            }
+        }
+        let slot = steering.slot(hash, flags.hash_type());
+        (Incoming { flags, hash }, slot)
+    }
+
+    /// The queue in a slot, if it may receive from this port.
+    #[inline]
+    fn queue(&self, slot: Option<usize>) -> Option<&WorkQueue> {
+        let work = &self.queues.get(slot?)?.as_ref()?.work;
+        let owned = self.port.owner == Some((work.pd, work.context));
+        (owned && !work.disabled).then_some(work)
+    }
+
+    #[inline]
+    fn has_buffer(&self, slot: Option<usize>) -> bool {
+        self.queue(slot).is_some_and(|queue| queue.pending() > 0)
+    }
+
+    /// Puts the frame into the next buffer of its queue.
+    fn receive(&mut self, slot: Option<usize>, incoming: &Incoming) {
+        let (Some(slot), true) = (slot, self.queue(slot).is_some()) else {
+            self.port.counters.rx_disabled += 1;
+            return;
+        };
+        let Some(ReceiveQueue { work, pending }) = &mut self.queues[slot] else {
+            return;
+        };
+        let wqe = match work.peek(MAX_RX_SGES, self.findings) {
             Ok(Some(wqe)) => wqe,
             Ok(None) => {
                 self.port.counters.rx_no_buffer += 1;
                 return;
             }
             Err(()) => {
-                queue.work.disabled = true;
+                work.disabled = true;
+                self.port.counters.rx_disabled += 1;
                 return;
             }
         };
@@ -131,89 +161,107 @@ impl Receiver<'_> {
             let header = wqe.header.into_bits();
             self.findings.add(
                 FindingKind::WqeReserved,
-                Some(queue.work.id),
-                format_args!("receive header {header:#018x}"),
+                Some(work.id),
+                format_args!("receive header {header:#018x} at unit {:#x}", wqe.at),
             );
         }
-        queue.work.consume(&wqe);
-        let fits = self.scatter(slot, &wqe);
+        work.consume(&wqe);
+        let pieces = incoming.pieces(self.scratch);
+        let length = pieces[0].len() + pieces[1].len();
         let forced = self.port.faults.rx_truncated();
-        if fits == Some(true) && !forced {
-            self.port.counters.rx_frames += 1;
-            self.port.counters.rx_bytes += self.scratch.len() as u64;
-            self.complete(slot, &wqe, incoming);
-        } else {
-            self.port.counters.rx_truncated += 1;
+        let fits = scatter(pieces, work, &wqe, self.mrs, self.findings);
+        let flags = incoming.flags.into_bits();
+        // A completion counts 16 bits of length.
+        let length = u16::try_from(length).ok().filter(|_| fits && !forced);
+        if pending.count > 0 && (pending.flags != flags || length.is_none()) {
             self.flush(slot);
-            self.post(slot, rx::TRUNCATED, incoming.flags.into_bits(), &[(0, 0)], wqe.at << 5);
+        }
+        let Some(ReceiveQueue { pending, .. }) = &mut self.queues[slot] else {
+            return;
+        };
+        (pending.flags, pending.wqe_offset) = (flags, wqe.at << 5);
+        let Some(length) = length else {
+            self.port.counters.rx_truncated += 1;
+            self.post(slot, rx::TRUNCATED);
+            return;
+        };
+        self.port.counters.rx_frames += 1;
+        self.port.counters.rx_bytes += u64::from(length);
+        pending.packets[pending.count % COALESCED] = (length, incoming.hash);
+        pending.count += 1;
+        if pending.count >= self.port.packets_per_cqe() {
+            self.flush(slot);
         }
     }
 
-    /// Copies the frame into the buffers of a WQE; false if they are too small.
-    fn scatter(&mut self, slot: usize, wqe: &Wqe) -> Option<bool> {
-        let queue = &self.queues[slot].as_ref()?.work;
-        let mut rest = &self.scratch[..];
-        for index in 0..usize::from(wqe.header.num_sge()) {
-            let (mr, offset, size) = queue.element(wqe, index, true, self.mrs, self.findings)?;
-            let (now, later) = rest.split_at(size.min(rest.len()));
-            self.mrs.space(mr)?.write(offset, now)?;
-            rest = later;
-            if rest.is_empty() {
-                break;
+    /// Posts the completions of all packets that wait at queues of this port.
+    fn flush_all(&mut self) {
+        for slot in 0..self.queues.len() {
+            let queue = self.queues[slot].as_ref();
+            if queue.is_some_and(|queue| queue.work.port == self.index && queue.pending.count > 0) {
+                self.flush(slot);
             }
         }
-        Some(rest.is_empty())
     }
 
-    /// Completes one packet, together with others of the same flags where that was asked for.
-    fn complete(&mut self, slot: usize, wqe: &Wqe, incoming: &Incoming) {
-        let flags = incoming.flags.into_bits();
-        let most = self.port.packets_per_cqe();
-        let Some(queue) = self.queues[slot].as_mut() else { return };
-        if !queue.pending.packets.is_empty() && queue.pending.flags != flags {
-            self.flush(slot);
-        }
-        let Some(queue) = self.queues[slot].as_mut() else { return };
-        let pending = &mut queue.pending;
-        pending.flags = flags;
-        pending.wqe_offset = wqe.at << 5;
-        pending.packets.push((self.scratch.len() as u16, incoming.hash));
-        if pending.packets.len() >= most {
-            self.flush(slot);
-        }
+    /// Posts the completion of the packets that wait at a queue.
+    fn flush(&mut self, slot: usize) {
+        let count = self.queues[slot]
+            .as_ref()
+            .map_or(0, |queue| queue.pending.count);
+        self.post(slot, if count > 1 { rx::COALESCED_4 } else { rx::OKAY });
     }
 
-    /// Posts the completion of the packets that wait.
-    pub(super) fn flush(&mut self, slot: usize) {
-        let Some(queue) = self.queues[slot].as_mut() else { return };
-        if queue.pending.packets.is_empty() {
+    /// Posts a completion of this type for the packets that wait at a queue, of which there may be
+    /// none.
+    fn post(&mut self, slot: usize, cqe_type: u8) {
+        let Some(ReceiveQueue { work, pending }) = &mut self.queues[slot] else {
             return;
-        }
-        let pending = std::mem::take(&mut queue.pending);
-        let cqe_type = if pending.packets.len() == 1 { rx::OKAY } else { rx::COALESCED_4 };
-        self.post(slot, cqe_type, pending.flags, &pending.packets, pending.wqe_offset);
-        if let Some(queue) = self.queues[slot].as_mut() {
-            // The list's memory is used again.
-            queue.pending.packets = pending.packets;
-            queue.pending.packets.clear();
-        }
-    }
-
-    fn post(&mut self, slot: usize, cqe_type: u8, flags: u32, packets: &[(u16, u32)], offset: u32) {
-        let head = CqeHead::new().with_cqe_type(cqe_type).with_client_type(CLIENT_MANA);
+        };
+        let head = CqeHead::new()
+            .with_cqe_type(cqe_type)
+            .with_client_type(CLIENT_MANA);
         let mut cqe = Cqe::default();
         cqe.set_dword(0, head.into_bits());
-        cqe.set_dword(1, flags);
-        for (index, (len, hash)) in packets.iter().take(COALESCED).enumerate() {
-            cqe.set_dword(2 + 3 * index, u32::from(*len));
+        cqe.set_dword(1, pending.flags);
+        for (index, (length, hash)) in pending.packets.iter().take(pending.count).enumerate() {
+            cqe.set_dword(2 + 3 * index, u32::from(*length));
             cqe.set_dword(4 + 3 * index, *hash);
         }
-        cqe.set_dword(14, offset);
+        cqe.set_dword(14, pending.wqe_offset);
+        pending.count = 0;
         let words = self.port.faults.garble(cqe.words);
-        if let Some(queue) = self.queues[slot].as_mut()
-            && queue.work.cq.post(words, self.findings)
-        {
-            self.events.push(queue.work.cq.id);
+        if work.cq.post(words, self.findings) {
+            self.events.push(work.cq.id);
         }
     }
+}
+
+/// Copies a frame into the buffers of a WQE; false if they are too small, or can't be written.
+fn scatter(
+    mut pieces: [&[u8]; 2],
+    queue: &WorkQueue,
+    wqe: &Wqe,
+    mrs: &mut MrTable,
+    findings: &mut Findings,
+) -> bool {
+    for index in 0..usize::from(wqe.header.num_sge()) {
+        let Some((mr, mut offset, mut room)) = queue.element(wqe, index, true, mrs, findings)
+        else {
+            return false;
+        };
+        for piece in &mut pieces {
+            let (now, later) = piece.split_at(room.min(piece.len()));
+            *piece = later;
+            if !now.is_empty() && mrs.write(mr, offset, now).is_none() {
+                return false;
+            }
+            offset += now.len() as u64;
+            room -= now.len();
+        }
+        if pieces.iter().all(|piece| piece.is_empty()) {
+            return true;
+        }
+    }
+    false
 }

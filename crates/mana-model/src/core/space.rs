@@ -43,7 +43,9 @@ impl DmaSpace {
             Self::Process(memory) => {
                 memory.word(offset + 56)?;
                 for (index, word) in words[..7].iter().enumerate() {
-                    memory.word(offset + 8 * index as u64)?.store(*word, Ordering::Relaxed);
+                    memory
+                        .word(offset + 8 * index as u64)?
+                        .store(*word, Ordering::Relaxed);
                 }
                 memory.word(offset + 56)?.store(words[7], Ordering::Release);
                 Some(())
@@ -98,7 +100,10 @@ impl ProcessMemory {
         let base = NonNull::new(std::ptr::with_exposed_provenance_mut(address as usize));
         match base.filter(|_| sound) {
             Some(base) => Self { base, len },
-            None => Self { base: NonNull::dangling(), len: 0 },
+            None => Self {
+                base: NonNull::dangling(),
+                len: 0,
+            },
         }
     }
 
@@ -106,16 +111,23 @@ impl ProcessMemory {
     #[inline]
     fn at(&self, offset: u64, len: usize) -> Option<NonNull<u8>> {
         let end = offset.checked_add(len as u64)?;
-        // SAFETY: the offset is at most `len`, so the result is inside or one behind the memory.
-        (end <= self.len).then(|| unsafe { self.base.add(offset as usize) })
+        if end > self.len {
+            return None;
+        }
+        // SAFETY: the offset is at most `len`, which fits isize and which `new` requires to be
+        // mapped from `base` on, so the result is inside or one behind the memory.
+        Some(unsafe { self.base.add(offset as usize) })
     }
 
     #[inline]
     fn word(&self, offset: u64) -> Option<&AtomicU64> {
         let word = self.at(offset, 8)?.cast::<AtomicU64>();
+        if !word.is_aligned() {
+            return None;
+        }
         // SAFETY: the word is inside the memory and aligned; `new` requires that it is mapped and
         // that others reach it by atomics only.
-        word.is_aligned().then(|| unsafe { word.as_ref() })
+        Some(unsafe { word.as_ref() })
     }
 
     #[inline]
@@ -159,7 +171,10 @@ pub(crate) mod tests {
             let words = (0..pages * PAGE / 8).map(|_| AtomicU64::new(0)).collect();
             // Any permutation without fixed neighbours will do.
             let order = (0..pages).map(|page| page.reverse_bits() >> (64 - pages.ilog2()));
-            Self { pages: std::sync::Arc::new(words), order: order.collect() }
+            Self {
+                pages: std::sync::Arc::new(words),
+                order: order.collect(),
+            }
         }
 
         pub(super) fn len(&self) -> u64 {
@@ -177,7 +192,8 @@ pub(crate) mod tests {
 
         pub(super) fn store_entry(&mut self, offset: u64, words: &[u64; 8]) -> Option<()> {
             for (index, word) in words.iter().enumerate() {
-                self.word(offset + 8 * index as u64)?.store(*word, Ordering::Release);
+                self.word(offset + 8 * index as u64)?
+                    .store(*word, Ordering::Release);
             }
             Some(())
         }
@@ -193,7 +209,8 @@ pub(crate) mod tests {
             for (byte, at) in bytes.iter().zip(offset..) {
                 let mut word = self.load(at & !7)?.to_le_bytes();
                 word[(at & 7) as usize] = *byte;
-                self.word(at & !7)?.store(u64::from_le_bytes(word), Ordering::Relaxed);
+                self.word(at & !7)?
+                    .store(u64::from_le_bytes(word), Ordering::Relaxed);
             }
             Some(())
         }
@@ -203,10 +220,14 @@ pub(crate) mod tests {
     fn nothing_outside_is_reached() {
         let mut words = vec![0u64; 16];
         // SAFETY: the vector outlives the space, and only the space reaches it.
-        let memory = unsafe { ProcessMemory::new(words.as_mut_ptr().expose_provenance() as u64, 128) };
+        let memory =
+            unsafe { ProcessMemory::new(words.as_mut_ptr().expose_provenance() as u64, 128) };
         let mut space = DmaSpace::Process(memory);
         assert_eq!(space.load(120), Some(0));
-        assert_eq!((space.load(121), space.load(128), space.load(4)), (None, None, None));
+        assert_eq!(
+            (space.load(121), space.load(128), space.load(4)),
+            (None, None, None)
+        );
         assert_eq!(space.load(u64::MAX - 3), None);
         assert_eq!(space.store_entry(72, &[1; 8]), None);
         assert_eq!(space.store_entry(64, &[1; 8]), Some(()));

@@ -4,17 +4,16 @@ use gdma::cqe::{CLIENT_MANA, CqeHead, tx};
 use gdma::oob::{LONG, LongOobTail, MAX_SHORT_VPORT_OFFSET, ShortOob};
 use gdma::wqe::MAX_TX_SGES;
 
-use super::packet::{IpPacket, TCP, UDP, header_len};
-use super::queue::{Wqe, WorkQueue};
-use super::{MrTable, VPort};
+use super::mr::MrTable;
+use super::packet::{IpPacket, TAG, TCP, UDP, header_len};
+use super::queue::{WorkQueue, Wqe};
+use super::vport::VPort;
 use crate::checksum::{checksum, fold, sum};
 use crate::findings::{FindingKind, Findings};
 use crate::links::Links;
 
 /// Packets that a queue sends before the next queue's turn.
 const TURN: usize = 64;
-/// The two MAC addresses.
-const ADDRESSES: usize = 12;
 /// The shortest frame that has an Ethernet header.
 const HEADER: usize = 14;
 
@@ -23,7 +22,7 @@ pub(super) struct Sender<'a> {
     pub(super) port: &'a mut VPort,
     /// Index of the port among all links.
     pub(super) link: usize,
-    pub(super) mrs: &'a mut MrTable,
+    pub(super) mrs: &'a MrTable,
     pub(super) findings: &'a mut Findings,
     pub(super) events: &'a mut Vec<u32>,
     pub(super) scratch: &'a mut Vec<u8>,
@@ -40,7 +39,9 @@ impl Sender<'_> {
                 Ok(Some(wqe)) => wqe,
                 Err(()) => {
                     // Hardware stops a queue that it can't follow (§3.3 "Violations").
-                    self.stop(queue);
+                    queue.disabled = true;
+                    self.port.counters.tx_errors += 1;
+                    self.complete(queue, queue.tail(), tx::GDMA_ERR);
                     return done + 1;
                 }
             };
@@ -52,13 +53,13 @@ impl Sender<'_> {
                     self.port.counters.tx_bytes += self.scratch.len() as u64;
                     let suppressed = ShortOob::from_bits(wqe.oob[0]).suppress_txcqe_gen();
                     if !suppressed {
-                        self.complete(queue, &wqe, tx::OKAY);
+                        self.complete(queue, wqe.at, tx::OKAY);
                     }
                 }
                 Err(cqe_type) => {
                     self.port.counters.tx_errors += 1;
                     // Errors ignore suppression (§3.4).
-                    self.complete(queue, &wqe, cqe_type);
+                    self.complete(queue, wqe.at, cqe_type);
                     queue.disabled = cqe_type == tx::GDMA_ERR;
                 }
             }
@@ -67,23 +68,22 @@ impl Sender<'_> {
         done
     }
 
-    /// The queue can't go on, and the place of the trouble is not known.
-    fn stop(&mut self, queue: &mut WorkQueue) {
-        queue.disabled = true;
-        self.port.counters.tx_errors += 1;
-        let head = CqeHead::new().with_cqe_type(tx::GDMA_ERR).with_client_type(CLIENT_MANA);
-        let words = [u64::from(head.into_bits()), 0, 0, 0, 0, 0, 0, 0];
-        self.post(queue, words);
-    }
-
-    fn complete(&mut self, queue: &mut WorkQueue, wqe: &Wqe, cqe_type: u8) {
-        let head = CqeHead::new().with_cqe_type(cqe_type).with_client_type(CLIENT_MANA);
+    /// Posts the completion of the WQE at cursor `at`.
+    fn complete(&mut self, queue: &mut WorkQueue, at: u32, cqe_type: u8) {
+        let head = CqeHead::new()
+            .with_cqe_type(cqe_type)
+            .with_client_type(CLIENT_MANA);
         let head = head.with_vendor_err(u32::from(cqe_type != tx::OKAY));
-        let words = [u64::from(head.into_bits()), u64::from(wqe.at << 5), 0, 0, 0, 0, 0, 0];
-        self.post(queue, words);
-    }
-
-    fn post(&mut self, queue: &mut WorkQueue, words: [u64; 8]) {
+        let words = [
+            u64::from(head.into_bits()),
+            u64::from(at << 5),
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ];
         let words = self.port.faults.garble(words);
         if queue.cq.post(words, self.findings) {
             self.events.push(queue.cq.id);
@@ -96,6 +96,11 @@ impl Sender<'_> {
         if let Some(cqe_type) = self.port.faults.tx_error(queue.id) {
             return Err(cqe_type);
         }
+        if self.port.owner != Some((queue.pd, queue.context)) {
+            let what = "the vPort is not configured for the queue's domain";
+            self.oob_finding(FindingKind::VPort, queue.id, wqe, what);
+            return Err(tx::VPORT_DISABLED);
+        }
         let oob = self.check_oob(queue, wqe)?;
         if self.scratch.len() > self.port.adapter_mtu as usize {
             return Err(tx::MTU_DROP);
@@ -107,11 +112,11 @@ impl Sender<'_> {
         if wqe.oob_bytes == LONG {
             let tail = LongOobTail::from_bits(wqe.oob[1]);
             if tail.inject_vlan_pri_tag() {
-                let tci = u16::from(tail.pcp()) << 13
-                    | u16::from(tail.dei()) << 12
-                    | tail.vlan_id();
+                let tci =
+                    u16::from(tail.pcp()) << 13 | u16::from(tail.dei()) << 12 | tail.vlan_id();
                 let [a, b] = tci.to_be_bytes();
-                self.scratch.splice(ADDRESSES..ADDRESSES, [0x81, 0x00, a, b]);
+                self.scratch
+                    .splice(TAG.start..TAG.start, [0x81, 0x00, a, b]);
             }
         }
         Ok(())
@@ -129,8 +134,8 @@ impl Sender<'_> {
                 return Err(tx::MTU_DROP);
             }
             self.scratch.resize(start + size, 0);
-            let space = self.mrs.space(mr).ok_or(tx::GDMA_ERR)?;
-            space.read(offset, &mut self.scratch[start..]).ok_or(tx::GDMA_ERR)?;
+            let room = &mut self.scratch[start..];
+            self.mrs.read(mr, offset, room).ok_or(tx::GDMA_ERR)?;
         }
         Ok(())
     }
@@ -165,7 +170,7 @@ impl Sender<'_> {
             wrong(FindingKind::Oob, "not the queue's frame");
             return Err(tx::INVALID_OOB);
         }
-        let offset = self.port.vport_offset;
+        let offset = self.port.offset;
         let short_right = u32::from(oob.short_vp_offset()) == offset;
         // In the long format public drivers fill in one of the two or both (§3.2).
         let right = match long {
@@ -185,14 +190,26 @@ impl Sender<'_> {
             || tail.inner_tcp_opt()
             || tail.inner_frame_offset() != 0
             || tail.inner_ip_rel_offset() != 0;
-        if long && (tail.reserved0() != 0 || tail.reserved1() != 0 || wqe.oob[2] != 0 || encapsulation)
+        if long
+            && (tail.reserved0() != 0 || tail.reserved1() != 0 || wqe.oob[2] != 0 || encapsulation)
         {
-            self.oob_finding(FindingKind::WqeReserved, queue.id, wqe, "reserved or tunnel bits");
+            self.oob_finding(
+                FindingKind::WqeReserved,
+                queue.id,
+                wqe,
+                "reserved or tunnel bits",
+            );
             return Err(tx::INVALID_OOB);
         }
         let header = wqe.header;
-        if header.client_oob_in_sgl() || header.client_data_unit() != 0 || header.last_vbytes() != 0 {
-            self.oob_finding(FindingKind::Oob, queue.id, wqe, "segmentation is not modelled yet");
+        if header.client_oob_in_sgl() || header.client_data_unit() != 0 || header.last_vbytes() != 0
+        {
+            self.oob_finding(
+                FindingKind::Oob,
+                queue.id,
+                wqe,
+                "segmentation is not modelled yet",
+            );
             return Err(tx::INVALID_OOB);
         }
         Ok(oob)
@@ -201,7 +218,11 @@ impl Sender<'_> {
     /// Fills in the checksums that the OOB asks for (§3.3): the L4 field holds the sum of the
     /// pseudo-header.
     fn insert_checksums(&mut self, queue: u32, oob: ShortOob) -> Result<(), u8> {
-        let (ip, tcp, udp) = (oob.comp_iphdr_csum(), oob.comp_tcp_csum(), oob.comp_udp_csum());
+        let (ip, tcp, udp) = (
+            oob.comp_iphdr_csum(),
+            oob.comp_tcp_csum(),
+            oob.comp_udp_csum(),
+        );
         if !(ip || tcp || udp) {
             return Ok(());
         }

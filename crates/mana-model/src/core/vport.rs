@@ -1,0 +1,127 @@
+//! A vPort: who owns it, where its received packets go, what it counted.
+
+use gdma::hash_type;
+
+use super::PdId;
+use super::faults::PortFaults;
+use super::rx::COALESCED;
+use crate::config::PortConfig;
+use crate::toeplitz::{KEY, Toeplitz};
+
+/// Entries of the indirection table (reference/mana-hardware.md §3.8).
+const TABLE: usize = 64;
+
+/// Where received packets go.
+pub(crate) struct Steering {
+    /// Receive queue ids by the low bits of the hash.
+    pub(crate) table: [u32; TABLE],
+    /// Whether packets are hashed at all.
+    pub(crate) rss: bool,
+    /// The queue of packets without a hash.
+    pub(crate) default: u32,
+    /// Toeplitz key.
+    pub(crate) key: [u8; KEY],
+    /// Whether several packets may share a completion.
+    pub(crate) coalescing: bool,
+}
+
+/// [`Steering`] with slots of queues in place of ids, `None` where there is no such queue.
+pub(super) struct Resolved {
+    table: [Option<usize>; TABLE],
+    default: Option<usize>,
+    /// Without RSS there is no hash.
+    pub(super) toeplitz: Option<Toeplitz>,
+    coalescing: bool,
+}
+
+impl Resolved {
+    pub(super) fn new(steering: &Steering, slot: impl Fn(u32) -> Option<usize>) -> Self {
+        Self {
+            table: steering.table.map(&slot),
+            default: slot(steering.default),
+            toeplitz: steering.rss.then(|| Toeplitz::new(&steering.key)),
+            coalescing: steering.coalescing,
+        }
+    }
+
+    /// The queue of a packet.
+    #[inline]
+    pub(super) fn slot(&self, hash: u32, covers: u16) -> Option<usize> {
+        if covers & (hash_type::L3 | hash_type::L4) == 0 {
+            self.default
+        } else {
+            self.table[hash as usize % TABLE]
+        }
+    }
+
+    /// The queue in `slot` is gone; its place may be another queue's soon.
+    pub(super) fn forget(&mut self, slot: usize) {
+        for entry in self.table.iter_mut().chain([&mut self.default]) {
+            if *entry == Some(slot) {
+                *entry = None;
+            }
+        }
+    }
+}
+
+/// What a port counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PortCounters {
+    /// Frames handed to the link.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Sends that ended in an error.
+    pub tx_errors: u64,
+    /// Frames put into buffers.
+    pub rx_frames: u64,
+    /// Their bytes, without VLAN tags that were stripped.
+    pub rx_bytes: u64,
+    /// Frames lost because no buffer was posted (the hardware's `rx_discards_nowqe`).
+    pub rx_no_buffer: u64,
+    /// Frames lost because a buffer was too small.
+    pub rx_truncated: u64,
+    /// Frames lost because reception was off, or the frame's queue gone or stopped.
+    pub rx_disabled: u64,
+}
+
+/// A vPort.
+pub(super) struct VPort {
+    /// Its offset, for OOBs.
+    pub(super) offset: u32,
+    pub(super) adapter_mtu: u32,
+    /// Most packets that one completion carries, where that was asked for.
+    coalescing: usize,
+    /// Domain and context whose queues may use it (§6.12, 6b).
+    pub(super) owner: Option<(PdId, u32)>,
+    pub(super) steering: Option<Resolved>,
+    /// A frame waits for a buffer.
+    pub(super) held: bool,
+    pub(super) held_frame: Vec<u8>,
+    pub(super) counters: PortCounters,
+    pub(super) faults: PortFaults,
+}
+
+impl VPort {
+    pub(super) fn new(offset: u32, coalescing: u8, config: &PortConfig) -> Self {
+        Self {
+            offset,
+            adapter_mtu: config.adapter_mtu,
+            coalescing: usize::from(coalescing).clamp(1, COALESCED),
+            owner: None,
+            steering: None,
+            held: false,
+            held_frame: Vec::new(),
+            counters: PortCounters::default(),
+            faults: PortFaults::default(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn packets_per_cqe(&self) -> usize {
+        match &self.steering {
+            Some(steering) if steering.coalescing => self.coalescing,
+            _ => 1,
+        }
+    }
+}
