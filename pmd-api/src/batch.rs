@@ -260,3 +260,95 @@ impl std::fmt::Debug for Batch {
             .finish()
     }
 }
+
+#[cfg(all(test, not(mana_loom)))]
+mod tests {
+    use super::*;
+    use crate::testing::{batch, pool};
+
+    fn numbers(batch: &Batch) -> Vec<u8> {
+        batch.iter().map(|mbuf| mbuf.data()[0]).collect()
+    }
+
+    #[test]
+    fn a_full_batch_gives_the_packet_back() {
+        let pool = pool(4, 192, 0, 0);
+        let mut full = batch(&pool, 2);
+        assert_eq!((full.len(), full.capacity(), full.room()), (2, 2, 0));
+        let mbuf = full.push(pool.alloc().unwrap()).unwrap_err();
+        let mbuf = full.insert(0, mbuf).unwrap_err();
+        assert_eq!(full.fill_from([mbuf]).count(), 1);
+        assert_eq!(pool.in_use(), 2);
+    }
+
+    #[test]
+    fn packets_leave_in_every_way_and_the_others_keep_their_order() {
+        let pool = pool(32, 192, 0, 0);
+        let mut packets = batch(&pool, 10);
+        assert_eq!(packets.remove(2).unwrap().data()[0], 2);
+        assert!(packets.remove(9).is_none());
+        let last = packets.pop().unwrap();
+        packets.insert(0, last).unwrap();
+        packets.retain_mut(|mbuf| mbuf.data()[0] != 5);
+        assert_eq!(numbers(&packets), [9, 0, 1, 3, 4, 6, 7, 8]);
+        let drained: Vec<Mbuf> = packets.drain(1..3).collect();
+        assert_eq!(
+            drained
+                .iter()
+                .map(|mbuf| mbuf.data()[0])
+                .collect::<Vec<_>>(),
+            [0, 1]
+        );
+        let mut other = Batch::with_capacity(4);
+        assert_eq!(other.append(&mut packets), 4);
+        assert_eq!(packets.fill_from(drained).count(), 0);
+        assert_eq!(
+            (numbers(&other), numbers(&packets)),
+            (vec![9, 3, 4, 6], vec![7, 8, 0, 1])
+        );
+        packets.truncate(1);
+        packets.truncate(5);
+        assert_eq!(numbers(&packets), [7]);
+        assert_eq!(pool.in_use(), 5);
+        other.clear();
+        drop(packets);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn a_drain_that_is_leaked_leaks_packets_and_nothing_worse() {
+        let pool = pool(8, 192, 0, 0);
+        let mut packets = batch(&pool, 6);
+        let mut drain = packets.drain(1..4);
+        assert_eq!(drain.next().unwrap().data()[0], 1);
+        std::mem::forget(drain);
+        assert_eq!(numbers(&packets), [0]);
+        drop(packets);
+        assert_eq!(pool.in_use(), 4);
+    }
+
+    #[test]
+    fn dropping_a_mixed_batch_sends_each_packet_to_its_own_pool() {
+        let (a, b) = (pool(32, 192, 8, 1), pool(32, 192, 8, 1));
+        let mut mixed = Batch::with_capacity(12);
+        for turn in 0..4 {
+            mixed.push(a.alloc().unwrap()).unwrap();
+            let mut chain = b.alloc().unwrap();
+            chain.chain(a.alloc().unwrap()).unwrap();
+            if turn % 2 == 0 {
+                mixed.push(chain.clone_shared(&a).unwrap()).unwrap();
+            }
+            mixed.push(chain).unwrap();
+        }
+        assert_eq!((a.in_use(), b.in_use()), (12, 4));
+        drop(mixed);
+        assert_eq!((a.in_use(), b.in_use()), (0, 0));
+    }
+
+    #[test]
+    fn taking_a_batch_apart_gives_every_packet_once() {
+        let pool = pool(8, 192, 0, 0);
+        let packets: Vec<Mbuf> = batch(&pool, 5).into_iter().collect();
+        assert_eq!((packets.len(), pool.in_use()), (5, 5));
+    }
+}

@@ -50,3 +50,36 @@ pub use stats::{PortStats, QueueStats};
 
 /// Bytes between the start of a buffer and where a received packet starts.
 pub const HEADROOM: usize = 128;
+
+#[cfg(test)]
+mod testing {
+    use dma_memory::{HugePages, RegionOptions};
+
+    use crate::{Batch, Pool, PoolConfig};
+
+    /// A pool in ordinary pages.
+    pub(crate) fn pool(buffers: u32, data_room: u32, cache: u32, cache_records: u32) -> Pool {
+        Pool::new(PoolConfig {
+            name: "test".to_owned(),
+            buffers,
+            data_room,
+            cache,
+            cache_records,
+            memory: RegionOptions {
+                huge: HugePages::Never,
+                numa_node: None,
+            },
+        })
+        .unwrap()
+    }
+
+    /// A batch of `count` packets whose first bytes count them.
+    pub(crate) fn batch(pool: &Pool, count: usize) -> Batch {
+        let mut batch = Batch::with_capacity(count);
+        pool.alloc_bulk(&mut batch, count).unwrap();
+        for (number, mbuf) in batch.iter_mut().enumerate() {
+            mbuf.extend_from_slice(&[number as u8; 60]).unwrap();
+        }
+        batch
+    }
+}

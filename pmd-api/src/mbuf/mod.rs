@@ -3,7 +3,11 @@
 mod chain;
 mod clone;
 mod copy;
+#[cfg(all(test, not(mana_loom)))]
+mod model;
 mod packet;
+#[cfg(all(test, not(mana_loom)))]
+mod tests;
 
 pub use chain::{SegmentRef, Segments, SegmentsMut};
 

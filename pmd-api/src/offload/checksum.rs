@@ -128,3 +128,187 @@ fn pseudo_header_sum(addresses: &[u8], protocol: u8, l4_len: u32) -> u16 {
     }
     sum as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ones' complement sum of `bytes`, by RFC 1071's definition.
+    fn sum(bytes: &[u8]) -> u16 {
+        let words = bytes
+            .chunks(2)
+            .map(|word| u64::from(word[0]) << 8 | word.get(1).copied().map_or(0, u64::from));
+        let mut sum = words.sum::<u64>();
+        while sum > 0xFFFF {
+            sum = (sum & 0xFFFF) + (sum >> 16);
+        }
+        sum as u16
+    }
+
+    const ETHERNET: [u8; 14] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+
+    fn ipv4(protocol: u8, addresses: [[u8; 4]; 2], l4: &[u8]) -> Vec<u8> {
+        let len = (20 + l4.len()) as u16;
+        let mut packet = ETHERNET.to_vec();
+        packet.extend([0x45, 0]);
+        packet.extend(len.to_be_bytes());
+        packet.extend([0, 0, 0x40, 0, 64, protocol, 0xAA, 0xBB]);
+        packet.extend(addresses.concat());
+        packet.extend(l4);
+        packet
+    }
+
+    fn ipv6(next: u8, addresses: [[u8; 16]; 2], payload: &[u8]) -> Vec<u8> {
+        let mut packet = ETHERNET.to_vec();
+        packet.extend([0x60, 0, 0, 0]);
+        packet.extend((payload.len() as u16).to_be_bytes());
+        packet.extend([next, 64]);
+        packet.extend(addresses.concat());
+        packet.extend(payload);
+        packet
+    }
+
+    fn offload(flags: TxFlags, l3_len: u16) -> TxOffload {
+        TxOffload {
+            flags,
+            l2_len: 14,
+            l3_len,
+            ..TxOffload::default()
+        }
+    }
+
+    /// Prepares the packet and completes it as a device does: returns the seed found in the
+    /// checksum field, and the checksum of everything from the transport header on.
+    fn complete(mut packet: Vec<u8>, offload: TxOffload, field: usize) -> (u16, u16) {
+        prepare(&mut packet, offload).unwrap();
+        let l4 = &packet[usize::from(offload.l2_len + offload.l3_len)..];
+        (u16::from_be_bytes([l4[field], l4[field + 1]]), !sum(l4))
+    }
+
+    // Packets with their checksums as captured or published, zeroed here before use.
+    const UDP_4: [u8; 12] = [0xBF, 0, 0, 0x35, 0, 0x0C, 0, 0, 0xAA, 0, 0, 0xFF];
+    const TCP_4: [u8; 28] = [
+        0xBF, 0, 0, 0x50, 1, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF, 0x60, 0x35, 1, 0x23, 0, 0,
+        2, 1, 3, 3, 0x0C, 1, 0xAA, 0, 0, 0xFF,
+    ];
+    const TCP_6: [u8; 20] = [
+        0x8D, 0x59, 1, 0xBB, 0xED, 0xB8, 0x70, 0x8B, 0x91, 0x6C, 0x8D, 0x68, 0x50, 0x10, 4, 1, 0,
+        0, 0, 0,
+    ];
+    const HOSTS_4: [[u8; 4]; 2] = [[192, 168, 1, 1], [192, 168, 1, 2]];
+    const HOSTS_6: [[u8; 16]; 2] = [
+        [
+            0x20, 2, 0x18, 0x62, 0x5D, 0xEB, 0, 0, 0xAC, 0xC3, 0x59, 0xAD, 0x84, 0x6B, 0x97, 0x80,
+        ],
+        [
+            0x26, 2, 0xFF, 0x52, 0, 0, 0, 0x6A, 0, 0, 0, 0, 0x1F, 0xD2, 0x94, 0x5A,
+        ],
+    ];
+
+    #[test]
+    fn completing_a_prepared_packet_gives_the_published_checksum() {
+        let (v4, v6) = (TxFlags::IPV4, TxFlags::IPV6);
+        let udp = offload(v4 | TxFlags::UDP_CHECKSUM, 20);
+        assert_eq!(
+            complete(ipv4(17, HOSTS_4, &UDP_4), udp, 6),
+            (0x8371, 0x124D)
+        );
+        let tcp = offload(v4 | TxFlags::TCP_CHECKSUM, 20);
+        assert_eq!(
+            complete(ipv4(6, HOSTS_4, &TCP_4), tcp, 16),
+            (0x8376, 0x01B6)
+        );
+        let tcp = offload(v6 | TxFlags::TCP_CHECKSUM, 40);
+        assert_eq!(complete(ipv6(6, HOSTS_6, &TCP_6), tcp, 16).1, 0x0D0E);
+        let mut loopback = [[0; 16]; 2];
+        loopback[0][15] = 1;
+        loopback[1][15] = 1;
+        let test = [0x30, 0x39, 0xD4, 0x31, 0, 12, 0, 0, b't', b'e', b's', b't'];
+        let udp = offload(v6 | TxFlags::UDP_CHECKSUM, 40);
+        assert_eq!(
+            complete(ipv6(17, loopback, &test), udp, 6),
+            (0x001F, 0x1390)
+        );
+    }
+
+    #[test]
+    fn an_extension_header_counts_neither_as_address_nor_as_length() {
+        // Destination options of 8 bytes before the TCP header.
+        let mut payload = vec![6, 0, 1, 4, 0, 0, 0, 0];
+        payload.extend(TCP_6);
+        let tcp = offload(TxFlags::IPV6 | TxFlags::TCP_CHECKSUM, 48);
+        assert_eq!(complete(ipv6(60, HOSTS_6, &payload), tcp, 16).1, 0x0D0E);
+    }
+
+    #[test]
+    fn segmentation_leaves_the_length_out_of_the_sum() {
+        let tso = offload(TxFlags::IPV4 | TxFlags::TSO, 20);
+        let (seed, _) = complete(ipv4(6, HOSTS_4, &TCP_4), tso, 16);
+        assert_eq!(seed, 0x8376 - TCP_4.len() as u16);
+    }
+
+    #[test]
+    fn only_the_header_checksum_asked_for_is_zeroed() {
+        let packet = ipv4(17, HOSTS_4, &UDP_4);
+        let mut prepared = packet.clone();
+        prepare(
+            &mut prepared,
+            offload(TxFlags::IPV4 | TxFlags::IPV4_CHECKSUM, 20),
+        )
+        .unwrap();
+        assert_eq!(prepared[24..26], [0, 0]);
+        prepared[24..26].copy_from_slice(&packet[24..26]);
+        assert_eq!(prepared, packet);
+        prepare(
+            &mut prepared,
+            offload(TxFlags::IPV4 | TxFlags::UDP_CHECKSUM, 20),
+        )
+        .unwrap();
+        assert_eq!(prepared[24..26], [0xAA, 0xBB]);
+    }
+
+    #[test]
+    fn headers_that_are_not_there_are_refused_and_nothing_is_written() {
+        let packet = ipv4(17, HOSTS_4, &UDP_4);
+        let refused = |cut: usize, l2_len, l3_len, flags| {
+            let mut bytes = packet[..cut].to_vec();
+            let error = prepare(
+                &mut bytes,
+                TxOffload {
+                    l2_len,
+                    ..offload(flags, l3_len)
+                },
+            )
+            .unwrap_err();
+            assert_eq!(bytes, packet[..cut]);
+            error
+        };
+        let udp = TxFlags::IPV4 | TxFlags::UDP_CHECKSUM;
+        assert_eq!(
+            refused(41, 14, 20, udp),
+            ChecksumError::TooShort {
+                needed: 42,
+                len: 41
+            }
+        );
+        assert_eq!(refused(46, 14, 16, udp), ChecksumError::L3Len(16));
+        assert_eq!(refused(46, 14, 22, udp), ChecksumError::L3Len(22));
+        assert_eq!(refused(46, 14, 64, udp), ChecksumError::L3Len(64));
+        assert_eq!(
+            refused(46, 0, 20, udp),
+            ChecksumError::Version {
+                asked: 4,
+                found: 0,
+                at: 0
+            }
+        );
+        let udp6 = TxFlags::IPV6 | TxFlags::UDP_CHECKSUM;
+        assert_eq!(refused(46, 14, 39, udp6), ChecksumError::L3Len(39));
+        let mut short = packet.clone();
+        short[17] = 19;
+        assert_eq!(
+            prepare(&mut short, offload(udp, 20)),
+            Err(ChecksumError::IpLength(19))
+        );
+    }
+}

@@ -11,7 +11,7 @@ use super::record::RecordTable;
 use super::ring::{BulkRing, Home};
 
 /// All executions with at most this many preemptions; more take minutes and were run once.
-const PREEMPTIONS: usize = 3;
+const PREEMPTIONS: usize = 5;
 
 fn check(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();

@@ -10,6 +10,8 @@ mod thread;
 
 #[cfg(all(test, mana_loom))]
 mod loom;
+#[cfg(all(test, not(mana_loom)))]
+mod tests;
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -86,7 +88,7 @@ pub enum PoolError {
     #[error(
         "pool `{name}`: a cache of {cache} holds up to {} buffers, the pool has {buffers}; \
          give a cache of at most {}, or more buffers",
-        u64::from(*cache) * 3 / 2, buffers * 2 / 3
+        u64::from(*cache) * 3 / 2, (buffers * 2 + 1) / 3
     )]
     Cache {
         /// The pool.

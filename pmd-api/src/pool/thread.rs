@@ -132,3 +132,9 @@ fn closed_claims() -> Vec<(u32, Claim<Handle, Body>)> {
     });
     closed.ok().flatten().unwrap_or_default()
 }
+
+/// Records this thread has claimed, those of pools that are gone included.
+#[cfg(test)]
+pub(super) fn claims() -> usize {
+    CLAIMS.with(|claims| claims.0.borrow().len())
+}
