@@ -18,7 +18,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Forward packets between ports, with dpdk-testpmd's command line: [EAL options] -- [options]
+    /// Forward packets between ports, with dpdk-testpmd's two-sided command line
     #[command(disable_help_flag = true)]
     Testpmd {
         /// As for dpdk-testpmd (`mana testpmd --help`)

@@ -133,10 +133,11 @@ impl AppArgs {
     fn take(&mut self, given: &Given<AppOption>) -> Result<(), UsageError> {
         match given.id {
             AppOption::ForwardMode => self.mode = parsed(given)?,
-            AppOption::Rxq => self.rxq = number(given, 1, u64::from(u16::MAX))? as u16,
-            AppOption::Txq => self.txq = number(given, 1, u64::from(u16::MAX))? as u16,
-            AppOption::Rxd => self.rxd = number(given, 1, u64::from(u16::MAX))? as u32,
-            AppOption::Txd => self.txd = number(given, 1, u64::from(u16::MAX))? as u32,
+            // What a port can have is the port's to say: its error names its own limits.
+            AppOption::Rxq => self.rxq = number(given, 0, u64::from(u16::MAX))? as u16,
+            AppOption::Txq => self.txq = number(given, 0, u64::from(u16::MAX))? as u16,
+            AppOption::Rxd => self.rxd = number(given, 0, u64::from(u16::MAX))? as u32,
+            AppOption::Txd => self.txd = number(given, 0, u64::from(u16::MAX))? as u32,
             // As in testpmd, 0 is the driver's choice, which is the default.
             AppOption::Burst => {
                 self.burst = match number(given, 0, MAX_BURST as u64)? {
@@ -335,12 +336,12 @@ mod tests {
             "`--burst=513`: expected a number from 0 to 512"
         );
         assert_eq!(
-            error("--rxq=0"),
-            "`--rxq=0`: expected a number from 1 to 65535"
+            error("--rxq=65536"),
+            "`--rxq=65536`: expected a number from 0 to 65535"
         );
         for line in [
             "--txq=x",
-            "--rxd=0",
+            "--rxd=-1",
             "--txd=65536",
             "--nb-cores=0",
             "--mbuf-size=128",

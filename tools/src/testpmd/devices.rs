@@ -130,7 +130,7 @@ impl Machine {
     pub fn open_ports(&self) -> Result<Vec<Port>, Error> {
         let mut ports = Vec::new();
         for selector in &self.selectors {
-            ports.extend(Port::open(&self.system, selector).map_err(Error::Device)?);
+            ports.extend(Port::open(&self.system, selector).map_err(refused)?);
         }
         if ports.is_empty() {
             let found = candidates(&self.system)?;
@@ -190,7 +190,14 @@ fn is_finite<'a>(links: impl Iterator<Item = &'a LinkConfig>) -> bool {
 }
 
 fn candidates(system: &Arc<dyn System>) -> Result<Vec<Candidate>, Error> {
-    discover(system).map_err(Error::Device)
+    discover(system).map_err(refused)
+}
+
+fn refused(error: mana_pmd::Error) -> Error {
+    match error {
+        mana_pmd::Error::NoDevice => Error::NoHardware(error),
+        error => Error::Device(error),
+    }
 }
 
 fn parse_blocked<'a>(

@@ -64,6 +64,9 @@ pub enum Error {
     /// A device that can't be found, understood or opened.
     #[error(transparent)]
     Device(mana_pmd::Error),
+    /// A machine without MANA, and no model asked for.
+    #[error("{0}; without one a model runs on any machine: --vdev=model0")]
+    NoHardware(mana_pmd::Error),
     /// Every port is left out by `-b`.
     #[error("no port is left to forward on: -b leaves out {blocked}; devices found:{found}")]
     NoPorts {

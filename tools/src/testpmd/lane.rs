@@ -30,7 +30,7 @@ impl Patience {
     };
     /// For a device that is a thread of this process.
     pub const MODEL: Patience = Patience {
-        limit: Duration::from_secs(1),
+        limit: Duration::from_secs(2),
         yields: true,
     };
 

@@ -38,6 +38,7 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
     say(&notes.collect::<String>())?;
 
     let machine = Machine::new(&eal.devices, &eal.blocked)?;
+    let ports = machine.open_ports()?;
     let is_model = machine.model().is_some();
     let (plan, available) = plan_cores(eal, app, is_model)?;
     if !plan.lacking.is_empty() {
@@ -59,7 +60,6 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
         ))?;
     }
 
-    let ports = machine.open_ports()?;
     let pools = Pools::create(&ports, app, queues, plan.workers.len(), huge)?;
     say(&pools.describe())?;
     if app.topology == Topology::Paired && ports.len() % 2 == 1 {

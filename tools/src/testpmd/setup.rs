@@ -18,8 +18,6 @@ use super::modes::{ForwardMode, ModeName, Shape};
 use super::stats::StreamCounters;
 use super::streams::{self, StreamPlan};
 
-/// testpmd sizes its pools for the largest rings of this many ports.
-const PORTS_PLANNED: u32 = 32;
 /// The ring size testpmd plans for.
 const DEPTH_PLANNED: u32 = 2048;
 
@@ -70,17 +68,19 @@ impl Pools {
         nodes.dedup();
         let mut pools = Vec::with_capacity(nodes.len());
         for node in nodes {
-            let receiving = ports
+            // Its own ports receive into it, and every port may send from it.
+            let own = ports.iter().filter(|port| port.info().numa_node == node);
+            let rx: Vec<u32> = own
+                .map(Port::info)
+                .flat_map(|i| depths(queues.rx, i.max_rx_queues, args.rxd, i.max_depth))
+                .collect();
+            let tx: Vec<u32> = ports
                 .iter()
-                .filter(|port| port.info().numa_node == node)
-                .count();
-            let computed = default_mbufs(args.mbcache, workers as u32).max(needed_mbufs(
-                args,
-                queues,
-                receiving,
-                ports.len(),
-                workers,
-            ));
+                .map(Port::info)
+                .flat_map(|i| depths(queues.tx, i.max_tx_queues, args.txd, i.max_depth))
+                .collect();
+            let computed = default_mbufs(ports.len(), args.mbcache, workers)
+                .max(needed_mbufs(&rx, &tx, args, workers));
             let name = format!("mb_pool_{}", node.unwrap_or(0));
             let mbufs = args.total_num_mbufs.unwrap_or(computed);
             let pool = Pool::new(PoolConfig {
@@ -134,26 +134,25 @@ impl Pools {
     }
 }
 
-/// testpmd's number of mbufs: rings of 2048 and a burst for each of 32 ports, and a cache for each
-/// forwarding core times as many.
-fn default_mbufs(cache: u32, workers: u32) -> u32 {
-    (2 * DEPTH_PLANNED + MAX_BURST as u32 + workers * cache) * PORTS_PLANNED
+/// testpmd's number of mbufs for a port: rings of 2048, a burst, and a cache for each forwarding
+/// core. testpmd multiplies it by 32, the ports it could have, because devices may be plugged in
+/// later; here it is the ports that there are, so that a run needs 10 MiB and not 340.
+fn default_mbufs(ports: usize, cache: u32, workers: usize) -> u32 {
+    (2 * DEPTH_PLANNED + MAX_BURST as u32 + workers as u32 * cache) * ports as u32
 }
 
-/// What the queues of this run can hold at most: the driver's own rule for a pool, over the
-/// `receiving` ports that receive into it and the `sending` that may send from it, with a burst in
-/// the hands of each core.
-fn needed_mbufs(
-    args: &AppArgs,
-    queues: QueuePlan,
-    receiving: usize,
-    sending: usize,
-    workers: usize,
-) -> u32 {
-    let rx = vec![args.rxd.next_power_of_two(); receiving * usize::from(queues.rx)];
-    let tx = vec![args.txd.next_power_of_two(); sending * usize::from(queues.tx)];
+/// The depths of a port's queues, rounded as it does, as far as the port can have them: what it
+/// can't have it refuses when it is configured, and until then that takes no memory.
+fn depths(queues: u16, max_queues: u16, depth: u32, max_depth: u32) -> impl Iterator<Item = u32> {
+    let depth = depth.next_power_of_two().min(max_depth);
+    std::iter::repeat_n(depth, queues.min(max_queues).into())
+}
+
+/// What these queues can hold at most, by the driver's own rule for a pool, and a burst in the
+/// hands of each core.
+fn needed_mbufs(rx: &[u32], tx: &[u32], args: &AppArgs, workers: usize) -> u32 {
     let held = (workers + 1) * args.burst;
-    let needed = buffers_needed(&rx, &tx, args.mbcache) + held as u64;
+    let needed = buffers_needed(rx, tx, args.mbcache) + held as u64;
     u32::try_from(needed).unwrap_or(u32::MAX)
 }
 
@@ -335,23 +334,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_pool_is_as_large_as_testpmds() {
+    fn the_default_pool_has_testpmds_share_for_each_port() {
         // From dpdk-testpmd's logs on MANA: "n=163456" with two forwarding cores, "n=179456" with
-        // four, both with the default cache of 250.
-        assert_eq!(default_mbufs(250, 2), 163_456);
-        assert_eq!(default_mbufs(250, 4), 179_456);
+        // four, both with the default cache of 250, planned for 32 ports.
+        assert_eq!(default_mbufs(32, 250, 2), 163_456);
+        assert_eq!(default_mbufs(32, 250, 4), 179_456);
+        assert_eq!(default_mbufs(1, 250, 2), 163_456 / 32);
     }
 
     #[test]
-    fn large_rings_make_the_pool_larger() {
-        let args = AppArgs {
-            rxd: 3000,
-            txd: 128,
-            ..AppArgs::default()
-        };
-        let queues = QueuePlan::new(ModeName::Io, 64, 64);
-        // (4096 + 375) * 64 + 2 * (128 + 375) * 64, a burst of the rule and one of each core.
-        assert_eq!(needed_mbufs(&args, queues, 1, 2, 2), 350_528 + 64 + 3 * 32);
+    fn large_rings_make_the_pool_larger_but_not_beyond_what_a_port_has() {
+        let rx: Vec<u32> = depths(64, 64, 3000, 8192).collect();
+        let tx: Vec<u32> = depths(200, 128, 60_000, 8192).collect();
+        assert_eq!((rx.len(), rx[0], tx.len(), tx[0]), (64, 4096, 128, 8192));
+        // The driver's rule with its burst of 64, and a burst of 32 for two cores and the main one.
+        let needed = 64 * 4096 + 128 * 8192 + 192 * 375 + 64 + 3 * 32;
+        assert_eq!(needed_mbufs(&rx, &tx, &AppArgs::default(), 2), needed);
     }
 
     #[test]

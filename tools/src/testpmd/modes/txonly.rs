@@ -74,11 +74,7 @@ impl TxOnly {
 
     /// Fills the batch with packets of one segment.
     fn make_simple(&mut self, batch: &mut Batch, length: u32) -> bool {
-        if self
-            .pool
-            .alloc_bulk(batch, self.burst.min(batch.room()))
-            .is_err()
-        {
+        if take(&self.pool, batch, self.burst.min(batch.room()), 1) == 0 {
             return false;
         }
         for mbuf in batch.iter_mut() {
@@ -97,11 +93,8 @@ impl TxOnly {
     /// Fills the batch with packets of several segments.
     fn make_chains(&mut self, batch: &mut Batch) -> bool {
         let count = self.burst.min(batch.room());
-        if self
-            .pool
-            .alloc_bulk(&mut self.buffers, count * self.segments.len())
-            .is_err()
-        {
+        let count = take(&self.pool, &mut self.buffers, count, self.segments.len());
+        if count == 0 {
             return false;
         }
         for _ in 0..count {
@@ -145,6 +138,16 @@ impl ForwardMode for TxOnly {
         }
         lane.transmit_once()
     }
+}
+
+/// Takes the buffers of as many packets as the pool still has, at most `packets`, halving the number
+/// until it fits; returns it.
+fn take(pool: &Pool, buffers: &mut Batch, packets: usize, segments: usize) -> usize {
+    let mut packets = packets;
+    while packets > 0 && pool.alloc_bulk(buffers, packets * segments).is_err() {
+        packets /= 2;
+    }
+    packets
 }
 
 /// The headers of every packet: valid IPv4 header checksum, no UDP checksum, as testpmd's.
@@ -257,6 +260,14 @@ mod tests {
         assert_eq!(mode.forward(&mut stream.lane()), 3);
         assert_eq!(stream.counters().snapshot().tx_dropped, 1);
         assert!(stream.lane().batch.is_empty());
+    }
+
+    #[test]
+    fn a_pool_that_holds_no_whole_burst_makes_a_shorter_one() {
+        let (mut stream, wire) = stream_with(&[]);
+        let mut mode = TxOnly::new(SOURCE, PEER, &shape(&[64, 64]), pool(5));
+        assert_eq!(mode.forward(&mut stream.lane()), 2);
+        assert_eq!(frames(&wire).len(), 2);
     }
 
     #[test]
