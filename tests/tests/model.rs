@@ -33,7 +33,9 @@ macro_rules! suites {
 suites! {
     smoke
     loopback
+    ring_laps
     tx_multi_segment
+    clones
     checksum_offload
     vlan
     rss

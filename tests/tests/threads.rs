@@ -38,6 +38,11 @@ fn tx_multi_segment() {
 }
 
 #[test]
+fn ring_laps() {
+    run("ring_laps");
+}
+
+#[test]
 fn full_ring() {
     run("full_ring");
 }

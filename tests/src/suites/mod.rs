@@ -2,6 +2,7 @@
 //! same.
 
 mod checksum_offload;
+mod clones;
 mod errno_at_every_operation;
 mod full_ring;
 mod garbage_cqe;
@@ -11,6 +12,7 @@ mod port_stats;
 mod queue_ids;
 mod rejects;
 pub mod restart;
+mod ring_laps;
 mod rss;
 mod rx_burst_boundary;
 mod rx_truncated;
@@ -52,7 +54,9 @@ pub struct Suite {
 pub const ALL: &[Suite] = &[
     smoke::SUITE,
     loopback::SUITE,
+    ring_laps::SUITE,
     tx_multi_segment::SUITE,
+    clones::SUITE,
     checksum_offload::SUITE,
     vlan::SUITE,
     rss::SUITE,
