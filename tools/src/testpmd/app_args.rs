@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use mana_pmd::MIN_DEPTH;
 use uverbs_abi::Mac;
 
 use super::eal_args::note;
@@ -133,11 +134,11 @@ impl AppArgs {
     fn take(&mut self, given: &Given<AppOption>) -> Result<(), UsageError> {
         match given.id {
             AppOption::ForwardMode => self.mode = parsed(given)?,
-            // What a port can have is the port's to say: its error names its own limits.
+            // The upper limits are the port's to tell.
             AppOption::Rxq => self.rxq = number(given, 0, u64::from(u16::MAX))? as u16,
             AppOption::Txq => self.txq = number(given, 0, u64::from(u16::MAX))? as u16,
-            AppOption::Rxd => self.rxd = number(given, 0, u64::from(u16::MAX))? as u32,
-            AppOption::Txd => self.txd = number(given, 0, u64::from(u16::MAX))? as u32,
+            AppOption::Rxd => self.rxd = depth(given)?,
+            AppOption::Txd => self.txd = depth(given)?,
             // As in testpmd, 0 is the driver's choice, which is the default.
             AppOption::Burst => {
                 self.burst = match number(given, 0, MAX_BURST as u64)? {
@@ -241,6 +242,11 @@ fn number(given: &Given<AppOption>, min: u64, max: u64) -> Result<u64, UsageErro
         .ok_or_else(|| bad(given, format!("expected a number from {min} to {max}")))
 }
 
+/// Descriptors of a queue.
+fn depth(given: &Given<AppOption>) -> Result<u32, UsageError> {
+    Ok(number(given, u64::from(MIN_DEPTH), u64::from(u16::MAX))? as u32)
+}
+
 fn parsed<T: std::str::FromStr<Err = String>>(given: &Given<AppOption>) -> Result<T, UsageError> {
     given
         .value
@@ -341,7 +347,7 @@ mod tests {
         );
         for line in [
             "--txq=x",
-            "--rxd=-1",
+            "--rxd=63",
             "--txd=65536",
             "--nb-cores=0",
             "--mbuf-size=128",

@@ -22,6 +22,7 @@ mod stats;
 mod streams;
 mod workers;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
@@ -56,6 +57,7 @@ fn run_words(words: &[String]) -> Result<usize, Error> {
     tracing_subscriber::fmt()
         .with_max_level(eal.log_level.unwrap_or(LevelFilter::WARN))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     if eal.version {
         run::say(concat!("EAL: mana ", env!("CARGO_PKG_VERSION"), "\n"))?;
