@@ -31,10 +31,11 @@ impl Toeplitz {
         let window = |index: usize| (0..32).fold(0, |window, i| window << 1 | bit(index + i));
         let mut tables = Box::new([[0; 256]; MAX_INPUT]);
         for (position, table) in tables.iter_mut().enumerate() {
-            for (value, entry) in table.iter_mut().enumerate() {
-                *entry = (0..8)
-                    .filter(|i| value >> (7 - i) & 1 != 0)
-                    .fold(0, |hash, i| hash ^ window(8 * position + i));
+            let windows: [u32; 8] = std::array::from_fn(|i| window(8 * position + i));
+            // A value is one without its lowest bit, and that bit.
+            for value in 1..table.len() {
+                let lowest = value.trailing_zeros() as usize;
+                table[value] = table[value & (value - 1)] ^ windows[7 - lowest];
             }
         }
         Self { tables }
