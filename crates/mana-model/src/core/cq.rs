@@ -24,7 +24,7 @@ pub(crate) struct CompletionQueue {
 }
 
 impl CompletionQueue {
-    /// A CQ is born armed (§2.8). `None` unless the ring is a power of two of at least a page.
+    /// A CQ is born armed (§2.8). The ring comes back unless it is a power of two of at least a page.
     pub(crate) fn new(id: u32, wq: u32, is_sq: bool, ring: DmaSpace) -> Result<Self, DmaSpace> {
         let entries = ring.len() / SIZE as u64;
         if !ring.len().is_power_of_two() || !(64..=1 << 24).contains(&entries) {
@@ -108,5 +108,32 @@ impl CompletionQueue {
         }
         self.armed = value.arm() && waiting == 0;
         value.arm() && waiting > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::space::tests::Shuffled;
+    use super::*;
+
+    /// §2.6: "The head counter wraps at 2^32 without a phase break only if count is a power of two".
+    #[test]
+    fn owner_phase_and_doorbells_pass_two_to_the_32_entries_without_a_break() {
+        let memory = Shuffled::new(1);
+        let mut cq = CompletionQueue::new(2, 1, true, DmaSpace::Shuffled(memory.clone())).unwrap();
+        (cq.producer, cq.consumer) = (u32::MAX - 1, u32::MAX - 1);
+        let mut findings = Findings::new("model0");
+        for (index, owner) in [(62, 7), (63, 7), (0, 0), (1, 0)] {
+            cq.post([0; 8], &mut findings);
+            let tail = memory.load(64 * index + 56).unwrap() >> 32;
+            assert_eq!(tail >> 29, owner, "entry {index}");
+        }
+        // The consumer has read all four: entry 2 of lap 0, modulo eight laps.
+        let told = CompletionValue::new()
+            .with_id(2)
+            .with_tail(2)
+            .with_arm(true);
+        assert!(!cq.doorbell(told, &mut findings));
+        assert!(cq.armed && cq.consumer == 2 && findings.list().is_empty());
     }
 }

@@ -197,3 +197,39 @@ impl WorkQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::space::tests::Shuffled;
+    use super::*;
+
+    /// §2.2: cursors run freely, doorbells carry them as bytes truncated to 32 bits.
+    #[test]
+    fn cursors_pass_two_to_the_32_bytes_without_a_break() {
+        let ring = || Shuffled::new(1);
+        let cq = CompletionQueue::new(2, 1, true, DmaSpace::Shuffled(ring())).unwrap();
+        let memory = ring();
+        let mut space = DmaSpace::Shuffled(memory.clone());
+        // 128 units; the last one holds a WQE of one element, the first two one of two.
+        space.write(127 * 32, &[0, 0, 0, 0, 1, 2, 0, 0]).unwrap();
+        space.write(0, &[0, 0, 0, 0, 2, 2, 0, 0]).unwrap();
+        let mut queue = WorkQueue::new(1, 0, 0, PdId(1), space, cq);
+        (queue.head, queue.tail) = (CURSOR_MASK, CURSOR_MASK);
+        let mut findings = Findings::new("model0");
+        queue.doorbell(2 * 32, &mut findings);
+        assert_eq!(queue.pending(), 3);
+        for (at, units, left) in [(CURSOR_MASK, 1, 2), (0, 2, 0)] {
+            let wqe = queue.peek(30, &mut findings).unwrap().unwrap();
+            assert_eq!((wqe.at, wqe.units), (at, units));
+            queue.consume(&wqe);
+            assert_eq!(
+                (queue.pending(), queue.tail()),
+                (left, (at + units) & CURSOR_MASK)
+            );
+        }
+        // Back behind the border: refused.
+        queue.doorbell(0u32.wrapping_sub(32), &mut findings);
+        assert_eq!(findings.list()[0].kind, FindingKind::DoorbellCursor);
+        assert_eq!(queue.pending(), 0);
+    }
+}

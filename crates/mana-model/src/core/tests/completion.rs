@@ -125,3 +125,16 @@ fn a_consumer_more_than_a_ring_behind_has_lost_entries() {
     assert_eq!(bench.kinds(), [FindingKind::CqOverflow]);
     assert_eq!(bench.device.take_cq_events(), []);
 }
+
+#[test]
+fn a_garbled_completion_keeps_queue_and_owner() {
+    let (mut bench, mut queue, segment) = sender();
+    let fault = crate::faults::Fault::GarbageCqe { port: 0, nth: 2 };
+    bench.device.inject(0, &fault);
+    complete(&mut bench, &mut queue, segment, 3);
+    // `poll` checks queue, kind and owner.
+    let cqes: Vec<_> = std::iter::from_fn(|| queue.poll()).collect();
+    assert_eq!(cqes.len(), 3);
+    assert_ne!(cqes[1][..15], cqes[0][..15]);
+    assert_eq!((cqes[0][0], cqes[2][0]), (0x60, 0x60));
+}

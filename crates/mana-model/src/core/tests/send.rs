@@ -480,3 +480,60 @@ fn a_full_wire_holds_the_work_in_the_ring_and_loses_none() {
     assert!(bench.device.idle());
     bench.assert_clean();
 }
+
+#[test]
+fn queues_take_turns() {
+    let mut bench = Bench::capturing();
+    let mut queues = [bench.sender(), bench.sender()];
+    let segment = (bench.put(0, &plain_frame(60)), bench.key, 60);
+    for queue in &mut queues {
+        for _ in 0..200 {
+            queue.post(&queue.short_wqe(0, 0, segment));
+        }
+        bench.ring(queue);
+    }
+    bench.device.step(&mut bench.links, 0);
+    let sent = queues.each_mut().map(|queue| queue.types().len());
+    assert!(
+        sent[0] == sent[1] && (1..200).contains(&sent[0]),
+        "{sent:?}"
+    );
+    bench.run();
+    assert_eq!(bench.links.take_frames(0).len(), 400);
+    bench.assert_clean();
+}
+
+#[test]
+fn a_vport_that_was_not_given_to_the_domain_sends_nothing() {
+    let mut bench = Bench::capturing();
+    let mut queue = bench.sender();
+    let segment = (bench.put(0, &plain_frame(60)), bench.key, 60);
+    bench.device.release_vport_tx(0);
+    queue.post(&queue.short_wqe(SUPPRESS, 0, segment));
+    assert!(bench.send(&queue).is_empty());
+    assert_eq!(queue.types(), [40]);
+    assert_eq!(bench.kinds(), [FindingKind::VPort]);
+}
+
+#[test]
+fn rings_must_be_powers_of_two_of_at_least_a_page() {
+    let mut bench = Bench::capturing();
+    let mut region = |pages| {
+        let space = DmaSpace::Shuffled(Shuffled::new(pages));
+        bench.device.add_region(space)
+    };
+    let (one, other, odd) = (region(1), region(1), region(3));
+    for (ring, cq_ring) in [(odd, one), (one, odd), (one, one)] {
+        let (device, pd) = (&mut bench.device, bench.pd);
+        let refused = device.create_send_queue(0, CONTEXT, pd, ring, cq_ring);
+        assert_eq!(refused, None);
+    }
+    // The regions are as they were.
+    let (device, pd) = (&mut bench.device, bench.pd);
+    assert!(
+        device
+            .create_receive_queue(0, CONTEXT, pd, one, other)
+            .is_some()
+    );
+    assert_eq!(device.create_send_queue(0, CONTEXT, pd, one, odd), None);
+}
