@@ -1,5 +1,7 @@
 //! `mana testpmd` as a user runs it, on models.
 
+#![forbid(unsafe_code)]
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
