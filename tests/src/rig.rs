@@ -150,6 +150,15 @@ impl Rig {
         assert!(findings.is_empty(), "findings: {findings:#?}");
     }
 
+    /// What a model counted and found, for the message of a test that fails.
+    #[must_use]
+    pub fn trouble(&self) -> String {
+        match &self.model {
+            Some(model) => format!("{:?} {:?}", model.port(0).counters(), model.findings()),
+            None => String::new(),
+        }
+    }
+
     /// Whether the device runs in a thread of its own.
     #[must_use]
     pub fn is_threaded(&self) -> bool {

@@ -250,7 +250,12 @@ impl<'a> Running<'a> {
             self.reclaim();
             self.queues.tx.iter().all(|queue| queue.in_flight() == 0)
         });
-        assert!(done, "packets stay in flight");
+        assert!(
+            done,
+            "packets stay in flight: {:?} {}",
+            self.queues,
+            rig.trouble()
+        );
     }
 
     /// Stops the port, queues included.

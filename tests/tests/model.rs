@@ -8,6 +8,7 @@ use mana_model::{DeviceConfig, DoorbellMode, Kernel};
 fn run(name: &str, kernel: Kernel) {
     let suite = suites::ALL.iter().find(|suite| suite.name == name);
     let suite = suite.unwrap_or_else(|| panic!("there is no suite {name}"));
+    println!("{name} on Linux {}: {}", kernel.name(), suite.proves);
     let mut device = DeviceConfig::new(kernel);
     (suite.prepare)(&mut device);
     (suite.run)(&Rig::model(device, DoorbellMode::Stepped));

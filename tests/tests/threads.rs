@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conformance::packets::{Kind, frame};
-use conformance::{Plan, Rig, Running, suites, toeplitz};
+use conformance::{Needs, Plan, Rig, Running, suites, toeplitz};
 use mana_model::{DeviceConfig, DoorbellMode, Kernel};
 use pmd_api::{Batch, RxBurst, TxBurst};
 
@@ -22,39 +22,28 @@ fn run(name: &str) {
     }
 }
 
-#[test]
-fn smoke() {
-    run("smoke");
+/// One test a suite, and one that all that need no more than a loop are here.
+macro_rules! suites {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { run(stringify!($name)) })*
+        #[test]
+        fn every_suite_that_needs_only_a_loop_runs_here() {
+            let here = [$(stringify!($name)),*];
+            for suite in suites::ALL.iter().filter(|suite| suite.needs == Needs::Loop) {
+                assert!(here.contains(&suite.name), "{}", suite.name);
+            }
+        }
+    };
 }
 
-#[test]
-fn loopback() {
-    run("loopback");
-}
-
-#[test]
-fn tx_multi_segment() {
-    run("tx_multi_segment");
-}
-
-#[test]
-fn ring_laps() {
-    run("ring_laps");
-}
-
-#[test]
-fn full_ring() {
-    run("full_ring");
-}
-
-#[test]
-fn port_stats() {
-    run("port_stats");
-}
-
-#[test]
-fn restart() {
-    run("restart");
+suites! {
+    smoke
+    loopback
+    ring_laps
+    tx_multi_segment
+    restart
+    full_ring
+    port_stats
 }
 
 /// Packets of each transmit thread.

@@ -9,7 +9,8 @@ use crate::{Plan, Rig, Running, rfc1071};
 pub(super) const SUITE: Suite = Suite {
     name: "checksum_offload",
     proves: "IPv4 header, TCP and UDP checksums that were asked for are right in the frame that \
-             leaves, over IPv4 and IPv6, short and long, and received ones are judged right or wrong",
+             leaves, over IPv4 and IPv6, short and long, in one segment or two, with a tag or \
+             without, and received ones are judged right or wrong",
     needs: Needs::Model,
     prepare: capture,
     run,
@@ -33,7 +34,7 @@ fn run(rig: &Rig) {
     running.finish();
 }
 
-/// A frame with spoilt checksums leaves with right ones.
+/// A frame with spoilt checksums leaves with right ones: alone, in two segments, with a tag.
 fn sent(running: &mut Running<'_>, kind: Kind, size: usize) {
     let right = frame(kind, 3, size as u32, size);
     let mut spoilt = right.clone();
@@ -45,35 +46,49 @@ fn sent(running: &mut Running<'_>, kind: Kind, size: usize) {
     }
     assert!(rfc1071::verify(&spoilt).is_err());
 
+    for (segments, tag) in [(1, false), (2, false), (1, true), (2, true)] {
+        let mut mbuf = running.packet(&spoilt[..size - 5 * (segments - 1)]);
+        if segments == 2 {
+            let tail = running.packet(&spoilt[size - 5..]);
+            mbuf.chain(tail).expect("a chain");
+        }
+        mbuf.set_tx_offload(request(kind, tag))
+            .expect("a request that makes sense");
+        mbuf.prepare_checksums().expect("headers in one segment");
+        running.send(0, vec![mbuf]);
+        running.settle();
+        let mut left = running.rig.wire().take_tx_frames();
+        assert_eq!(left.len(), 1);
+        if tag {
+            let tag: Vec<u8> = left[0].drain(12..16).collect();
+            assert_eq!(tag, [0x81, 0x00, 0x01, 0x23]);
+        }
+        let what = format!("{kind:?}, {size} bytes, {segments} segments, tag {tag}");
+        assert_eq!(rfc1071::verify(&left[0]), Ok(()), "{what}");
+        assert!(left[0] == right, "{what}: more changed");
+    }
+}
+
+/// Every checksum of that kind.
+fn request(kind: Kind, tag: bool) -> TxOffload {
     let version = if kind.v6() {
         TxFlags::IPV6
     } else {
         TxFlags::IPV4 | TxFlags::IPV4_CHECKSUM
     };
-    let l4_flag = if kind.protocol() == 6 {
+    let transport = if kind.protocol() == 6 {
         TxFlags::TCP_CHECKSUM
     } else {
         TxFlags::UDP_CHECKSUM
     };
-    let mut mbuf = running.packet(&spoilt);
-    mbuf.set_tx_offload(TxOffload {
-        flags: version | l4_flag,
+    let vlan = if tag { TxFlags::VLAN } else { TxFlags::empty() };
+    TxOffload {
+        flags: version | transport | vlan,
+        vlan_tci: 0x123,
         l2_len: 14,
         l3_len: ip_header(kind) as u16,
         ..TxOffload::default()
-    })
-    .expect("a request that makes sense");
-    mbuf.prepare_checksums().expect("headers in one segment");
-    running.send(0, vec![mbuf]);
-    running.settle();
-    let left = running.rig.wire().take_tx_frames();
-    assert_eq!(left.len(), 1);
-    assert_eq!(
-        rfc1071::verify(&left[0]),
-        Ok(()),
-        "{kind:?} of {size} bytes"
-    );
-    assert!(left[0] == right, "{kind:?} of {size} bytes: more changed");
+    }
 }
 
 /// The device's verdict stands in the packet.
