@@ -42,7 +42,8 @@ impl RxQueue {
         self.core.as_ref().map_or(0, |core| core.depth())
     }
 
-    /// Buffers that are posted to the device now.
+    /// Buffers that are posted to the device now. The ring is refilled when a quarter of it is missing,
+    /// or 32 buffers in deep rings; bursts of packets up to the rest find a buffer each.
     #[must_use]
     pub fn posted(&self) -> u32 {
         self.core.as_ref().map_or(0, |core| core.posted())
