@@ -209,11 +209,16 @@ impl Batch {
             into.0
                 .as_mut_ptr()
                 .copy_from_nonoverlapping(mbufs, into.0.len());
-            into.1
-                .as_mut_ptr()
-                .copy_from_nonoverlapping(mbufs.add(into.0.len()), into.1.len());
-            mbufs.copy_from(mbufs.add(count), rest);
-            self.mbufs.set_len(rest);
+            // Both mostly empty, and a call of memcpy for nothing is dear in a burst of one.
+            if !into.1.is_empty() {
+                into.1
+                    .as_mut_ptr()
+                    .copy_from_nonoverlapping(mbufs.add(into.0.len()), into.1.len());
+            }
+            if rest != 0 {
+                mbufs.copy_from(mbufs.add(count), rest);
+                self.mbufs.set_len(rest);
+            }
         }
     }
 }

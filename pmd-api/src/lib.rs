@@ -51,7 +51,7 @@ pub use stats::{PortStats, QueueStats};
 /// Bytes between the start of a buffer and where a received packet starts.
 pub const HEADROOM: usize = 128;
 
-#[cfg(test)]
+#[cfg(all(test, not(mana_loom)))]
 mod testing {
     use dma_memory::{HugePages, RegionOptions};
 

@@ -1,4 +1,5 @@
-//! Model checks of the ring, and of how a pool ends while threads put, exit and claim.
+//! Model checks of the ring, and of how a pool ends while threads put, exit and claim:
+//! `RUSTFLAGS="--cfg mana_loom" cargo test -p pmd-api --release --lib loom`.
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -115,24 +116,23 @@ fn two_threads_take_and_add_and_no_item_is_lost_or_doubled() {
         // The cursors start where the 32-bit wrap comes in the middle.
         let mut ring = BulkRing::with_cursor(2, u32::MAX);
         let shared = Shared(NonNull::from(&mut ring));
+        // One at a time, so that each writes a slot that the other has read.
         let turn = move || {
             let ring = shared.get();
-            let mut slots = [MaybeUninit::uninit(); 2];
-            // SAFETY: the ring outlives the threads, which are joined.
-            let got = unsafe { ring.as_ref() }.dequeue(&mut slots, 0) as usize;
-            // SAFETY: `dequeue` initialises as many as it says.
-            let items: Vec<u32> = slots[..got]
-                .iter()
-                .map(|slot| unsafe { slot.assume_init() })
-                .collect();
-            // SAFETY: taken above.
-            assert_eq!(unsafe { BulkRing::enqueue(ring, &items) }, Home::Continue);
+            for _ in 0..2 {
+                let mut slot = [MaybeUninit::uninit()];
+                // SAFETY: the ring outlives the threads, which are joined. One item is left for
+                // each of them.
+                assert_eq!(unsafe { ring.as_ref() }.dequeue(&mut slot, 1), 1);
+                // SAFETY: `dequeue` has initialised it.
+                let item = unsafe { slot[0].assume_init() };
+                // SAFETY: taken above.
+                assert_eq!(unsafe { BulkRing::enqueue(ring, &[item]) }, Home::Continue);
+            }
         };
         // SAFETY: new items, as many as the ring was made for.
-        assert_eq!(
-            unsafe { BulkRing::enqueue(shared.get(), &[1, 2]) },
-            Home::Continue
-        );
+        let added = unsafe { BulkRing::enqueue(shared.get(), &[1, 2]) };
+        assert_eq!(added, Home::Continue);
         let other = thread::spawn(turn);
         turn();
         other.join().unwrap();

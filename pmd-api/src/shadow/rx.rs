@@ -136,7 +136,9 @@ impl RxShadowRing {
         let (before, after) = self.slots.pieces(self.head, count);
         let into = batch.free_slots(count as usize);
         into[..before.len()].copy_from_slice(before);
-        into[before.len()..].copy_from_slice(after);
+        if !after.is_empty() {
+            into[before.len()..].copy_from_slice(after);
+        }
         self.head = self.head.wrapping_add(count);
         // SAFETY: these slots hold whole mbufs (free memory is), which the ring has let go of.
         unsafe { batch.grow(count as usize) };
