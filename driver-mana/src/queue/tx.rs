@@ -229,11 +229,12 @@ impl TxCore {
         self.completed.wrapping_sub(before) as usize
     }
 
-    /// Takes every completion there is.
+    /// Takes the completions that are there: at most one for each packet that can be in flight, so that
+    /// a device that produces nonsense without end can't keep us here.
     fn reap(&mut self) {
         let mut cursor = self.rings.cq.cursor();
-        loop {
-            while self.rings.cq.is_ready(cursor) {
+        for _ in 0..self.depth {
+            if self.rings.cq.is_ready(cursor) {
                 let head = self.rings.cq.load(cursor, 0) as u32;
                 if head & TYPE_MASK == OKAY {
                     self.complete_run();
@@ -241,20 +242,19 @@ impl TxCore {
                     let offset = self.rings.cq.cqe(cursor).tx_wqe_offset();
                     self.fail(CqeHead::from_bits(head), offset);
                 }
-                cursor = self.rings.cq.next(cursor);
-            }
-            match self.rings.cq.look(cursor) {
-                Polled::Empty => break,
-                Polled::Ready => {}
-                Polled::Foreign => {
-                    self.counters.bad_completions.add(1);
-                    cursor = self.rings.cq.next(cursor);
-                }
-                Polled::Overflow => {
-                    self.overflow();
-                    break;
+            } else {
+                match self.rings.cq.look(cursor) {
+                    Polled::Empty => break,
+                    // Arrived between the two looks.
+                    Polled::Ready => continue,
+                    Polled::Foreign => self.counters.bad_completions.add(1),
+                    Polled::Overflow => {
+                        self.overflow();
+                        break;
+                    }
                 }
             }
+            cursor = self.rings.cq.next(cursor);
         }
         self.rings.cq.set_cursor(cursor);
     }
