@@ -41,8 +41,8 @@ pub use burst::{Reject, RxBurst, TxBurst, TxOutcome};
 pub use capabilities::{Capabilities, Support};
 pub use mbuf::{Mbuf, MbufError, SegmentRef, Segments, SegmentsMut};
 pub use offload::{
-    Checksum, ChecksumError, HashType, OffloadError, RxWord, TxFlags, TxOffload, TxWord,
-    VLAN_PRESENT,
+    Checksum, ChecksumError, HashType, InternetSum, OffloadError, RxWord, TxFlags, TxOffload,
+    TxWord, VLAN_PRESENT,
 };
 pub use pool::{Pool, PoolConfig, PoolError, PoolExhausted, PoolId};
 pub use shadow::{Posted, RxShadowRing, TxShadowRing};

@@ -1,5 +1,6 @@
 //! What software must prepare before a device computes a checksum.
 
+use super::sum::InternetSum;
 use super::tx::{TxFlags, TxOffload};
 use crate::Mbuf;
 
@@ -108,25 +109,13 @@ fn prepare(data: &mut [u8], offload: TxOffload) -> Result<(), ChecksumError> {
             None => return Err(ChecksumError::IpLength(ip_len)),
         };
         let addresses = if v6 { &ip[8..40] } else { &ip[12..20] };
-        let sum = pseudo_header_sum(addresses, protocol, l4_len);
+        let sum = InternetSum::pseudo_header(addresses, protocol, l4_len).fold();
         ip[l3_len + field..][..2].copy_from_slice(&sum.to_be_bytes());
     }
     if flags.contains(TxFlags::IPV4_CHECKSUM) {
         ip[10..12].fill(0);
     }
     Ok(())
-}
-
-/// The ones' complement sum of a pseudo header (RFC 793, 768, 8200), not complemented.
-fn pseudo_header_sum(addresses: &[u8], protocol: u8, l4_len: u32) -> u16 {
-    let words = addresses
-        .chunks_exact(2)
-        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
-    let mut sum = words.sum::<u32>() + u32::from(protocol) + (l4_len >> 16) + (l4_len & 0xFFFF);
-    while sum > 0xFFFF {
-        sum = (sum >> 16) + (sum & 0xFFFF);
-    }
-    sum as u16
 }
 
 #[cfg(test)]
