@@ -281,7 +281,7 @@ fn packets_of_several_segments_are_sent() {
 
 #[test]
 fn mistakes_on_the_command_line_are_answered_with_exit_code_2() {
-    Run::of("--vdev=model0 -- --forward-mod=csum").failed(2, "not there yet");
+    Run::of("--vdev=model0 -- --forward-mod=noisy").failed(2, "not there yet");
     Run::of("--vdev=model0 -- --rxqueues=2").failed(2, "did you mean `--rxq`");
     Run::of("--vdev=model0 --vdev=7870:00:00.0").failed(2, "either models or");
     Run::of("--vdev=model0 -- --burst=1000").failed(2, "from 0 to 512");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mana_pmd::MIN_DEPTH;
 use uverbs_abi::Mac;
 
+use super::checksums::ByDevice;
 use super::eal_args::note;
 use super::getopt::{Given, UsageError};
 use super::modes::ModeName;
@@ -52,6 +53,8 @@ pub struct AppArgs {
     pub tx_udp: (u16, u16),
     /// Whether txonly varies the UDP source port.
     pub multi_flow: bool,
+    /// Which checksums of csum mode the device computes.
+    pub by_device: ByDevice,
     /// Destination MAC by TX port, where one was given.
     pub eth_peers: [Option<Mac>; MAX_PORTS],
     /// Which port a packet leaves by.
@@ -94,6 +97,7 @@ impl Default for AppArgs {
             tx_ip: (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)),
             tx_udp: (9, 9),
             multi_flow: false,
+            by_device: ByDevice::default(),
             eth_peers: [None; MAX_PORTS],
             topology: Topology::Paired,
             stats_period: None,
@@ -167,6 +171,19 @@ impl AppArgs {
                 }
             }
             AppOption::TxonlyMultiFlow => self.multi_flow = true,
+            AppOption::Csum => {
+                let taken = self.by_device.take_choice(&given.value);
+                taken.map_err(|expected| bad(given, expected))?;
+            }
+            AppOption::TxOffloads => {
+                let taken = self.by_device.take_offloads(&given.value);
+                let lacking = taken.map_err(|expected| bad(given, expected))?;
+                if lacking != 0 {
+                    self.notes.push(format!(
+                        "bits {lacking:#x} of --tx-offloads ask for what this driver does not have"
+                    ));
+                }
+            }
             AppOption::EthPeer => {
                 let (port, mac): (usize, Mac) = pair(given, "PORT,MAC, as in 0,aa:bb:cc:dd:ee:ff")?;
                 let peer = self.eth_peers.get_mut(port);
@@ -370,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_forward_mode_that_does_not_exist_is_answered_with_those_that_do() {
-        let text = error("--forward-mode=csum");
+        let text = error("--forward-mode=noisy");
         assert!(text.contains("io, mac, macswap, rxonly, txonly"), "{text}");
     }
 

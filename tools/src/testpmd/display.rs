@@ -7,7 +7,7 @@ use uverbs_abi::Mac;
 
 use super::cores::{Lcore, socket_of};
 use super::modes::ModeName;
-use super::stats::{Rates, StreamStats};
+use super::stats::{BadChecksums, Rates, StreamStats};
 use super::streams::StreamPlan;
 
 /// What the start-up lines tell of a port.
@@ -40,6 +40,8 @@ pub struct Plan<'a> {
     pub burst: usize,
     /// Segment lengths of what txonly sends.
     pub tx_segments: &'a [u32],
+    /// TX offloads by DPDK's bits.
+    pub tx_offloads: u64,
 }
 
 /// The RX offload flag of DPDK that tells of hashes in mbufs, `RTE_ETH_RX_OFFLOAD_RSS_HASH`.
@@ -114,11 +116,12 @@ pub fn configuration(out: &mut String, plan: &Plan<'_>) {
         plan.cores.len(),
         plan.ports.len(),
     );
+    let tx_offloads = plan.tx_offloads;
     for port in 0..plan.ports.len() {
         let _ = write!(
             out,
             "  port {port}: RX queue number: {} Tx queue number: {}\n    \
-             Rx offloads={RX_OFFLOADS:#x} Tx offloads=0x0\n    \
+             Rx offloads={RX_OFFLOADS:#x} Tx offloads={tx_offloads:#x}\n    \
              RX queue: 0\n      \
              RX desc={} - RX free threshold=0\n      \
              RX threshold registers: pthresh=0 hthresh=0  wthresh=0\n      \
@@ -126,7 +129,7 @@ pub fn configuration(out: &mut String, plan: &Plan<'_>) {
              TX queue: 0\n      \
              TX desc={} - TX free threshold=0\n      \
              TX threshold registers: pthresh=0 hthresh=0  wthresh=0\n      \
-             TX offloads=0x0 - TX RS bit threshold=0\n",
+             TX offloads={tx_offloads:#x} - TX RS bit threshold=0\n",
             plan.queues.0, plan.queues.1, plan.depths.0, plan.depths.1,
         );
     }
@@ -169,17 +172,18 @@ pub fn port_statistics(out: &mut String, port: usize, stats: &PortStats, rates: 
     );
 }
 
-/// One stream's lines of the final statistics; nothing for a stream that did nothing.
-pub fn stream_statistics(out: &mut String, plan: &StreamPlan, stats: &StreamStats) {
+/// One stream's lines of the final statistics; nothing for a stream that did nothing. Wrong checksums
+/// are told of csum mode.
+pub fn stream_statistics(out: &mut String, mode: ModeName, plan: &StreamPlan, stats: &StreamStats) {
     const BORDER: &str = "-------";
-    if *stats == StreamStats::default() {
+    if stats.rx_packets + stats.tx_packets + stats.tx_dropped == 0 {
         return;
     }
     let _ = write!(
         out,
         "\n  {BORDER} Forward Stats for RX Port={:2}/Queue={:2} -> TX Port={:2}/Queue={:2} \
          {BORDER}\n  \
-         RX-packets: {:<14} TX-packets: {:<14} TX-dropped: {:<14}\n",
+         RX-packets: {:<14} TX-packets: {:<14} TX-dropped: {:<14}",
         plan.rx_port,
         plan.queue,
         plan.tx_port,
@@ -188,10 +192,34 @@ pub fn stream_statistics(out: &mut String, plan: &StreamPlan, stats: &StreamStat
         stats.tx_packets,
         stats.tx_dropped,
     );
+    if mode == ModeName::Csum {
+        let bad = &stats.bad;
+        let _ = write!(
+            out,
+            "  RX- bad IP checksum: {:<14}  Rx- bad L4 checksum: {:<14} \
+             Rx- bad outer L4 checksum: {:<14}\n RX- bad outer IP checksum: {:<14}",
+            bad.ip, bad.l4, 0, bad.outer_ip,
+        );
+    }
+    out.push('\n');
 }
 
-/// One port's table of the final statistics. `tx_dropped` is what no TX queue of it took.
-pub fn forward_statistics(out: &mut String, port: usize, stats: &PortStats, tx_dropped: u64) {
+/// What the streams of a port add to its table.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StreamTotals {
+    /// Packets that no TX queue of it took.
+    pub tx_dropped: u64,
+    /// In csum mode: packets that it received with a wrong checksum.
+    pub bad: Option<BadChecksums>,
+}
+
+/// One port's table of the final statistics.
+pub fn forward_statistics(
+    out: &mut String,
+    port: usize,
+    stats: &PortStats,
+    streams: &StreamTotals,
+) {
     const BORDER: &str = "----------------------";
     let _ = write!(
         out,
@@ -201,10 +229,20 @@ pub fn forward_statistics(out: &mut String, port: usize, stats: &PortStats, tx_d
         stats.rx_missed,
         stats.rx_packets + stats.rx_missed,
     );
+    if let Some(bad) = &streams.bad {
+        // MANA does not report an outer UDP checksum.
+        let _ = write!(
+            out,
+            "  Bad-ipcsum: {:<14} Bad-l4csum: {:<14}Bad-outer-l4csum: {:<14}\n  \
+             Bad-outer-ipcsum: {:<14}\n",
+            bad.ip, bad.l4, 0, bad.outer_ip,
+        );
+    }
     if stats.rx_errors + stats.rx_nombuf > 0 {
         let _ = writeln!(out, "  RX-error: {}", stats.rx_errors);
         let _ = writeln!(out, "  RX-nombufs: {:<14}", stats.rx_nombuf);
     }
+    let tx_dropped = streams.tx_dropped;
     let _ = write!(
         out,
         "  TX-packets: {:<14} TX-dropped: {tx_dropped:<14}TX-total: {}\n  \
@@ -296,13 +334,17 @@ mod tests {
             tx_dropped: 954_740_096,
             ..StreamStats::default()
         };
-        stream_statistics(&mut out, &plan, &stream);
-        stream_statistics(&mut out, &plan, &StreamStats::default());
+        stream_statistics(&mut out, ModeName::TxOnly, &plan, &stream);
+        stream_statistics(&mut out, ModeName::TxOnly, &plan, &StreamStats::default());
         let stats = PortStats {
             tx_packets: 3_362_947_936,
             ..PortStats::default()
         };
-        forward_statistics(&mut out, 1, &stats, 2_021_105_632);
+        let streams = StreamTotals {
+            tx_dropped: 2_021_105_632,
+            ..StreamTotals::default()
+        };
+        forward_statistics(&mut out, 1, &stats, &streams);
         accumulated_statistics(&mut out, &stats, 2_021_105_632);
         let expected = [
             "",
@@ -343,6 +385,7 @@ mod tests {
             depths: (256, 256),
             burst: 32,
             tx_segments: &[64],
+            tx_offloads: 0,
         };
         let mut out = String::new();
         configured(&mut out, 0, &port);
@@ -375,6 +418,52 @@ mod tests {
         assert_eq!(lines(&out), expected);
     }
 
+    /// The lines as DPDK's test plans quote them (Bad-ipcsum, Bad-l4csum), with the two fields that
+    /// later releases added.
+    #[test]
+    fn csum_mode_tells_of_wrong_checksums() {
+        let bad = BadChecksums {
+            ip: 12,
+            l4: 345,
+            outer_ip: 6,
+        };
+        let mut out = String::new();
+        let streams = StreamTotals {
+            tx_dropped: 0,
+            bad: Some(bad),
+        };
+        forward_statistics(&mut out, 0, &PortStats::default(), &streams);
+        let expected = [
+            "  RX-packets: 0              RX-dropped: 0             RX-total: 0",
+            "  Bad-ipcsum: 12             Bad-l4csum: 345           Bad-outer-l4csum: 0             ",
+            "  Bad-outer-ipcsum: 6             ",
+            "  TX-packets: 0              TX-dropped: 0             TX-total: 0",
+        ];
+        assert_eq!(lines(&out)[2..6], expected);
+
+        let mut out = String::new();
+        let plan = StreamPlan {
+            rx_port: 0,
+            tx_port: 1,
+            queue: 3,
+        };
+        let stats = StreamStats {
+            rx_packets: 1000,
+            tx_packets: 1000,
+            bad,
+            ..StreamStats::default()
+        };
+        stream_statistics(&mut out, ModeName::Csum, &plan, &stats);
+        let expected = [
+            "  ------- Forward Stats for RX Port= 0/Queue= 3 -> TX Port= 1/Queue= 3 -------",
+            "  RX-packets: 1000           TX-packets: 1000           TX-dropped: 0               \
+             RX- bad IP checksum: 12              Rx- bad L4 checksum: 345            \
+             Rx- bad outer L4 checksum: 0             ",
+            " RX- bad outer IP checksum: 6             ",
+        ];
+        assert_eq!(lines(&out)[1..], expected);
+    }
+
     #[test]
     fn lost_buffers_appear_only_where_there_are_some() {
         let mut out = String::new();
@@ -383,7 +472,7 @@ mod tests {
             rx_nombuf: 4,
             ..PortStats::default()
         };
-        forward_statistics(&mut out, 0, &stats, 0);
+        forward_statistics(&mut out, 0, &stats, &StreamTotals::default());
         assert!(
             out.contains("\n  RX-error: 3\n  RX-nombufs: 4             \n"),
             "{out}"

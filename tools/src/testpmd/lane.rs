@@ -4,9 +4,9 @@ use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pmd_api::{Batch, RxBurst, TxBurst};
+use pmd_api::{Batch, Mbuf, RxBurst, TxBurst};
 
-use super::stats::StreamCounters;
+use super::stats::{BadChecksums, StreamCounters};
 
 /// How long a mode that sends on what it received waits for a TX queue that takes nothing, before
 /// it drops the rest of the burst.
@@ -139,6 +139,20 @@ impl Lane<'_> {
         self.drop_rest();
     }
 
+    /// Drops the packets of the batch that `which` names, and counts them.
+    pub fn drop_those(&mut self, which: impl Fn(&Mbuf) -> bool) {
+        let before = self.batch.len();
+        self.batch.retain_mut(|mbuf| !which(mbuf));
+        self.counters.dropped(before - self.batch.len());
+    }
+
+    /// Counts received packets with wrong checksums.
+    pub fn found_bad(&mut self, bad: BadChecksums) {
+        if bad != BadChecksums::default() {
+            self.counters.found_bad(bad);
+        }
+    }
+
     /// Brings buffers home whose transmission has finished; returns how many packets that were.
     pub fn reclaim(&mut self) -> usize {
         self.tx.as_mut().map_or(0, |tx| tx.reclaim())
@@ -180,7 +194,7 @@ pub mod tests {
 
     use super::*;
     use dma_memory::{HugePages, RegionOptions};
-    use pmd_api::{Mbuf, Pool, PoolConfig, Reject, TxOutcome};
+    use pmd_api::{Mbuf, Pool, PoolConfig, Reject, TxOffload, TxOutcome};
     use std::sync::Mutex;
 
     /// What is behind the two queues.
@@ -209,6 +223,17 @@ pub mod tests {
         /// How often the queue was asked to reclaim.
         pub fn reclaims(&self) -> usize {
             *self.reclaims.lock().unwrap()
+        }
+
+        /// A packet arrives.
+        pub fn arrive(&self, mbuf: Mbuf) {
+            self.arriving.lock().unwrap().push(mbuf);
+        }
+
+        /// What was asked for of every packet sent.
+        pub fn sent_offloads(&self) -> Vec<TxOffload> {
+            let left = self.left.lock().unwrap();
+            left.iter().map(Mbuf::tx_offload).collect()
         }
 
         /// Every packet sent, segment by segment.
@@ -303,7 +328,7 @@ pub mod tests {
         for frame in frames {
             let mut mbuf = pool.alloc().unwrap();
             mbuf.extend_from_slice(frame).unwrap();
-            wire.arriving.lock().unwrap().push(mbuf);
+            wire.arrive(mbuf);
         }
         let patience = Patience {
             limit: Duration::from_millis(5),

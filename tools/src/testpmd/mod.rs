@@ -6,12 +6,14 @@
 //! `modes` on a `lane`; `run` is the order of it all and `display` what it prints.
 
 mod app_args;
+mod checksums;
 mod cores;
 mod devices;
 mod display;
 mod eal_args;
 mod error;
 mod getopt;
+mod headers;
 mod json;
 mod lane;
 mod modes;

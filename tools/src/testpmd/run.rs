@@ -13,13 +13,14 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::app_args::AppArgs;
 use super::cores::{self, CorePlan};
 use super::devices::Machine;
-use super::display::{self, Plan, PortLine};
+use super::display::{self, Plan, PortLine, StreamTotals};
 use super::eal_args::EalArgs;
 use super::error::Error;
 use super::json;
 use super::lane::Patience;
+use super::modes::ModeName;
 use super::setup::{Forwarding, Pools, QueuePlan, StartedPort, return_queues};
-use super::stats::{RateMeter, StreamStats};
+use super::stats::{BadChecksums, RateMeter, StreamStats};
 use super::streams::Topology;
 use super::workers::{Crew, Pulse};
 
@@ -133,10 +134,14 @@ fn forward(
         depths: (app.rxd.next_power_of_two(), app.txd.next_power_of_two()),
         burst: app.burst,
         tx_segments: &app.tx_segments,
+        tx_offloads: app.by_device.offloads(),
     };
     let mut text = String::from("No commandline core given, start packet forwarding\n");
     display::forwarding(&mut text, &plan);
     display::configuration(&mut text, &plan);
+    if app.mode == ModeName::Csum {
+        text.push_str(&app.by_device.describe());
+    }
     say(&text)?;
 
     let mut shares = forwarding.assign(ports, app, pools, patience);
@@ -167,7 +172,7 @@ fn forward(
     waited?;
     stopping?;
     let stats: Vec<PortStats> = ports.iter().map(|port| port.port.stats()).collect();
-    say(&final_tables(&forwarding, &stats))?;
+    say(&final_tables(app.mode, &forwarding, &stats))?;
     return_queues(ports, streams);
     Ok(Summary {
         seconds,
@@ -268,26 +273,31 @@ fn total(forwarding: &Forwarding) -> StreamStats {
 }
 
 /// Streams (where a port has several), ports, and all ports together.
-fn final_tables(forwarding: &Forwarding, ports: &[PortStats]) -> String {
+fn final_tables(mode: ModeName, forwarding: &Forwarding, ports: &[PortStats]) -> String {
     let mut text = String::new();
-    let mut dropped = vec![0; ports.len()];
+    let bad = (mode == ModeName::Csum).then(BadChecksums::default);
+    let mut totals = vec![StreamTotals { tx_dropped: 0, bad }; ports.len()];
     let several = forwarding.plans.len() > ports.len();
     for (plan, counters) in forwarding.plans.iter().zip(&forwarding.counters) {
         let stats = counters.snapshot();
-        dropped[plan.tx_port] += stats.tx_dropped;
+        totals[plan.tx_port].tx_dropped += stats.tx_dropped;
+        if let Some(bad) = &mut totals[plan.rx_port].bad {
+            *bad += stats.bad;
+        }
         if several {
-            display::stream_statistics(&mut text, plan, &stats);
+            display::stream_statistics(&mut text, mode, plan, &stats);
         }
     }
     let mut all = PortStats::default();
-    for (number, (stats, dropped)) in ports.iter().zip(&dropped).enumerate() {
-        display::forward_statistics(&mut text, number, stats, *dropped);
+    for (number, (stats, streams)) in ports.iter().zip(&totals).enumerate() {
+        display::forward_statistics(&mut text, number, stats, streams);
         all.rx_packets += stats.rx_packets;
         all.tx_packets += stats.tx_packets;
         all.rx_missed += stats.rx_missed;
         all.rx_nombuf += stats.rx_nombuf;
     }
-    display::accumulated_statistics(&mut text, &all, dropped.iter().sum());
+    let dropped = totals.iter().map(|streams| streams.tx_dropped).sum();
+    display::accumulated_statistics(&mut text, &all, dropped);
     text
 }
 

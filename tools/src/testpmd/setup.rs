@@ -304,10 +304,10 @@ impl Forwarding {
             Assigned {
                 plan,
                 stream: Stream::new(rx, tx, args.burst, self.counters[index].clone(), patience),
-                mode: args.mode.build(source, peer, &shape, pool),
+                mode: args.mode.build(source, peer, &shape, pool, args.by_device),
                 first: args
                     .tx_first
-                    .then(|| ModeName::TxOnly.build(source, peer, &shape, pool)),
+                    .then(|| ModeName::TxOnly.build(source, peer, &shape, pool, args.by_device)),
             }
         };
         let shares = self.cores.iter().map(|(_, share)| share.clone());

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use pmd_api::PortStats;
+use pmd_api::{Checksum, PortStats, RxWord};
 
 /// What one stream has done. Written by its forwarding core only; on two cache lines of its own, so
 /// that no core waits for another's counters.
@@ -13,6 +13,9 @@ pub struct StreamCounters {
     rx_packets: AtomicU64,
     tx_packets: AtomicU64,
     tx_dropped: AtomicU64,
+    bad_ip: AtomicU64,
+    bad_l4: AtomicU64,
+    bad_outer_ip: AtomicU64,
 }
 
 /// A copy of [`StreamCounters`].
@@ -24,6 +27,38 @@ pub struct StreamStats {
     pub tx_packets: u64,
     /// Packets that the TX queue did not take, or never could.
     pub tx_dropped: u64,
+    /// Received packets whose checksums the device found wrong (csum mode counts them).
+    pub bad: BadChecksums,
+}
+
+/// Packets by the checksum that the device found wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BadChecksums {
+    /// IPv4 header.
+    pub ip: u64,
+    /// TCP or UDP.
+    pub l4: u64,
+    /// Outer IPv4 header, of an encapsulated packet.
+    pub outer_ip: u64,
+}
+
+impl BadChecksums {
+    /// Counts what the device says of one packet.
+    #[inline]
+    pub fn count(&mut self, word: RxWord) {
+        let bad = |verdict| u64::from(verdict == Checksum::Bad);
+        self.ip += bad(word.ip_checksum());
+        self.l4 += bad(word.l4_checksum());
+        self.outer_ip += bad(word.outer_ip_checksum());
+    }
+}
+
+impl std::ops::AddAssign for BadChecksums {
+    fn add_assign(&mut self, other: BadChecksums) {
+        self.ip += other.ip;
+        self.l4 += other.l4;
+        self.outer_ip += other.outer_ip;
+    }
 }
 
 impl StreamCounters {
@@ -42,12 +77,24 @@ impl StreamCounters {
         add(&self.tx_dropped, packets);
     }
 
+    /// Counts packets with wrong checksums.
+    pub fn found_bad(&self, bad: BadChecksums) {
+        add(&self.bad_ip, bad.ip as usize);
+        add(&self.bad_l4, bad.l4 as usize);
+        add(&self.bad_outer_ip, bad.outer_ip as usize);
+    }
+
     /// The numbers at this moment.
     pub fn snapshot(&self) -> StreamStats {
         StreamStats {
             rx_packets: self.rx_packets.load(Relaxed),
             tx_packets: self.tx_packets.load(Relaxed),
             tx_dropped: self.tx_dropped.load(Relaxed),
+            bad: BadChecksums {
+                ip: self.bad_ip.load(Relaxed),
+                l4: self.bad_l4.load(Relaxed),
+                outer_ip: self.bad_outer_ip.load(Relaxed),
+            },
         }
     }
 }
@@ -62,6 +109,7 @@ impl std::ops::AddAssign for StreamStats {
         self.rx_packets += other.rx_packets;
         self.tx_packets += other.tx_packets;
         self.tx_dropped += other.tx_dropped;
+        self.bad += other.bad;
     }
 }
 
@@ -145,6 +193,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_device_found_wrong_is_counted_by_checksum() {
+        // Right, IPv4 header wrong, TCP wrong, UDP wrong, outer header wrong.
+        let words = [0x2A00_2000, 0x0400_0000, 0x1000_0000, 0x4000_0000, 0x4000];
+        let mut bad = BadChecksums::default();
+        for word in words {
+            bad.count(RxWord::from_bits(word));
+        }
+        let expected = BadChecksums {
+            ip: 1,
+            l4: 2,
+            outer_ip: 1,
+        };
+        assert_eq!(bad, expected);
+        let counters = StreamCounters::default();
+        counters.found_bad(bad);
+        assert_eq!(counters.snapshot().bad, expected);
+    }
+
+    #[test]
     fn a_streams_counters_add_up() {
         let counters = StreamCounters::default();
         counters.received(32);
@@ -157,6 +224,7 @@ mod tests {
             rx_packets: 66,
             tx_packets: 60,
             tx_dropped: 4,
+            ..StreamStats::default()
         };
         assert_eq!(total, expected);
     }

@@ -3,6 +3,7 @@
 //! A forwarding core calls [`ForwardMode::forward`] for each of its streams in turn. The loop
 //! allocates nothing, takes no lock and logs nothing.
 
+mod csum;
 mod io;
 mod mac;
 mod macswap;
@@ -15,6 +16,7 @@ use std::str::FromStr;
 use pmd_api::{Pool, TxFlags, TxOffload};
 use uverbs_abi::Mac;
 
+use super::checksums::ByDevice;
 use super::lane::Lane;
 use txonly::TxOnly;
 
@@ -40,22 +42,24 @@ pub enum ModeName {
     RxOnly,
     /// Generated and sent.
     TxOnly,
+    /// With checksums computed anew.
+    Csum,
 }
 
 impl ModeName {
     /// All modes, in the order of the error message.
-    const ALL: [ModeName; 5] = [
+    const ALL: [ModeName; 6] = [
         ModeName::Io,
         ModeName::Mac,
         ModeName::MacSwap,
         ModeName::RxOnly,
         ModeName::TxOnly,
+        ModeName::Csum,
     ];
 
     /// Modes of DPDK's that do not exist here.
-    const MISSING: [&str; 9] = [
+    const MISSING: [&str; 8] = [
         "flowgen",
-        "csum",
         "icmpecho",
         "ieee1588",
         "tm",
@@ -72,23 +76,35 @@ impl ModeName {
             ModeName::MacSwap => "macswap",
             ModeName::RxOnly => "rxonly",
             ModeName::TxOnly => "txonly",
+            ModeName::Csum => "csum",
         }
     }
 
     /// Whether what is received is sent on, so that every received packet must be accounted for.
     pub fn sends_on(self) -> bool {
-        matches!(self, ModeName::Io | ModeName::Mac | ModeName::MacSwap)
+        matches!(
+            self,
+            ModeName::Io | ModeName::Mac | ModeName::MacSwap | ModeName::Csum
+        )
     }
 
     /// The mode for a stream that leaves by a port with MAC `source` towards `peer`. `shape` and
-    /// `pool` are for the packets that txonly makes.
-    pub fn build(self, source: Mac, peer: Mac, shape: &Shape, pool: &Pool) -> Box<dyn ForwardMode> {
+    /// `pool` are for the packets that txonly makes, `by_device` is for csum.
+    pub fn build(
+        self,
+        source: Mac,
+        peer: Mac,
+        shape: &Shape,
+        pool: &Pool,
+        by_device: ByDevice,
+    ) -> Box<dyn ForwardMode> {
         match self {
             ModeName::Io => Box::new(io::Io),
             ModeName::Mac => Box::new(mac::MacForward::new(source, peer)),
             ModeName::MacSwap => Box::new(macswap::MacSwap),
             ModeName::RxOnly => Box::new(rxonly::RxOnly),
             ModeName::TxOnly => Box::new(TxOnly::new(source, peer, shape, pool.clone())),
+            ModeName::Csum => Box::new(csum::Csum::new(source, peer, by_device)),
         }
     }
 }
@@ -142,7 +158,7 @@ mod tests {
         for mode in ModeName::ALL {
             assert_eq!(mode.to_string().parse::<ModeName>(), Ok(mode));
         }
-        let missing = "csum".parse::<ModeName>().unwrap_err();
+        let missing = "noisy".parse::<ModeName>().unwrap_err();
         assert!(
             missing.starts_with("this mode of DPDK's is not there yet"),
             "{missing}"
@@ -150,7 +166,7 @@ mod tests {
         let unknown = "sideways".parse::<ModeName>().unwrap_err();
         assert_eq!(
             unknown,
-            "no such mode; there are io, mac, macswap, rxonly, txonly"
+            "no such mode; there are io, mac, macswap, rxonly, txonly, csum"
         );
     }
 }

@@ -34,6 +34,10 @@ pub enum AppOption {
     TxUdp,
     /// `--txonly-multi-flow`.
     TxonlyMultiFlow,
+    /// `--csum`, ours.
+    Csum,
+    /// `--tx-offloads`.
+    TxOffloads,
     /// `--eth-peer`.
     EthPeer,
     /// `--port-topology`.
@@ -88,7 +92,7 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
         value(
             "forward-mode",
             ForwardMode,
-            "MODE: io (default), mac, macswap, rxonly, txonly",
+            "MODE: io (default), mac, macswap, rxonly, txonly, csum",
         ),
         value(
             "rxq",
@@ -134,6 +138,17 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
             "txonly-multi-flow",
             TxonlyMultiFlow,
             "txonly varies the UDP source port",
+        ),
+        value(
+            "csum",
+            Csum,
+            "hw, sw (default), or a list like ip=hw,udp=sw,tcp=hw: who computes the checksums of \
+             csum (not in DPDK; testpmd's `csum set`)",
+        ),
+        value(
+            "tx-offloads",
+            TxOffloads,
+            "MASK: the same by DPDK's offload bits: 0x2 IPv4, 0x4 UDP, 0x8 TCP by the device",
         ),
         value(
             "eth-peer",
@@ -294,11 +309,6 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
             "enable-drop-en",
             Meaningless,
             "MANA always drops what finds no buffer",
-        ),
-        value(
-            "tx-offloads",
-            Meaningless,
-            "offloads are requested packet by packet",
         ),
         value("rx-offloads", Meaningless, ALWAYS_OFFLOADED),
         flag("disable-rss", Meaningless, ONLY_KERNEL_RSS),
