@@ -165,6 +165,9 @@ pub enum LinkConfig {
         /// Frames a second; `None` is as fast as buffers are posted.
         pps: Option<u64>,
     },
+    /// An interface of the host's kernel: what the kernel sends there arrives at the port, what the
+    /// port sends arrives at the kernel.
+    Tap(TapConfig),
     /// A generator of UDP packets; what the port sends is dropped.
     Gen(GenConfig),
     /// What the port sends is dropped, nothing comes.
@@ -172,6 +175,38 @@ pub enum LinkConfig {
         /// Whether sent frames are kept for [`crate::PortView::take_tx_frames`].
         capture: bool,
     },
+}
+
+/// A tap of the host's kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TapConfig {
+    /// Its name: 1 to 15 bytes. One that exists is attached to and left as it is; one that does not
+    /// is made, brought UP, and gone with the model or its process.
+    pub name: String,
+    /// Its queues, 1 to 256; with 2 or more it is one of `multi_queue`.
+    pub queues: u16,
+    /// MTU in bytes to be set, from 68 to what the port can send; `None` leaves it.
+    pub mtu: Option<u32>,
+    /// Whether the kernel leaves checksums to the receiver, as it does for hardware: its frames then
+    /// hold only the sum of the pseudo-header. Without it every frame is as on a wire.
+    pub csum: bool,
+    /// File of the network namespace in which it is looked for and made; `None` is the one of the
+    /// calling thread. The model keeps that namespace alive.
+    pub netns: Option<PathBuf>,
+}
+
+impl TapConfig {
+    /// A tap of one queue in this namespace, with whole checksums.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            queues: 1,
+            mtu: None,
+            csum: false,
+            netns: None,
+        }
+    }
 }
 
 /// What a generator delivers.

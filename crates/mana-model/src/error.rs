@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use uverbs_abi::Mac;
 
+use crate::links::TapError;
+
 /// Why a model can't be built; each variant says what would be right.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -103,6 +105,21 @@ pub enum ModelError {
     SharedCapture {
         /// The file.
         path: PathBuf,
+    },
+    /// Two ports with one tap.
+    #[error("tap {name}: two ports would have it (give each port its own link=tap:NAME)")]
+    SharedTap {
+        /// Its name.
+        name: String,
+    },
+    /// A tap that can't be had.
+    #[error("tap {name}: {cause}")]
+    Tap {
+        /// Its name.
+        name: String,
+        /// What is wrong, and what helps.
+        #[source]
+        cause: TapError,
     },
     /// A capture that can't be read or written.
     #[error("{}: {cause}", .path.display())]

@@ -39,9 +39,10 @@ pub mod toeplitz;
 pub use crate::core::PortCounters;
 pub use config::{
     DeviceConfig, DoorbellMode, GenConfig, Kernel, Limits, LinkConfig, ModelConfig, PortConfig,
-    parse_device,
+    TapConfig, parse_device,
 };
 pub use error::ModelError;
 pub use faults::Fault;
 pub use findings::{Finding, FindingKind};
+pub use links::TapError;
 pub use model::{Model, ObjectCounts, PortView, Runner};

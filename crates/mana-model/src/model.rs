@@ -14,7 +14,7 @@ use crate::faults::Fault;
 use crate::findings::{Finding, FindingKind};
 use crate::front::machine::Machine;
 use crate::front::system::ModelSystem;
-use crate::links::Links;
+use crate::links::{Links, Watcher};
 
 /// A machine with MANA devices. Clones are handles to the same machine.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     /// for them: a mutex alone would let it take the lock again and again.
     waiting: AtomicUsize,
     doorbells: DoorbellMode,
+    /// Looks at the taps, without the machine's lock.
+    watcher: Option<Watcher>,
 }
 
 impl Shared {
@@ -36,8 +38,11 @@ impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Machine> {
         // Relaxed: the counter only makes the other thread wait longer.
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if let Some(news) = self.watcher.as_ref().and_then(Watcher::news) {
+            machine.follow(news);
+        }
         machine
     }
 }
@@ -67,15 +72,17 @@ impl Model {
     /// # Errors
     ///
     /// Names the device and what is wrong with it: MACs, pairs, ranges, captures that can't be
-    /// read or written.
+    /// read or written, taps that can't be had.
     pub fn new(config: ModelConfig) -> Result<Self, ModelError> {
         let pairs = config::check(&config)?;
         let links = Links::new(&config.devices, &pairs)?;
+        let watcher = links.watch();
         let devices = config.devices.iter().map(Device::new).collect();
         Ok(Self {
             shared: Arc::new(Shared {
                 machine: Mutex::new(Machine::new(&config.devices, devices, links)),
                 waiting: AtomicUsize::new(0),
+                watcher,
                 doorbells: config.doorbells,
             }),
         })
@@ -90,10 +97,12 @@ impl Model {
     }
 
     /// Handles what is pending, doorbells first, until nothing moves any more; returns the packets
-    /// moved. An endless generator moves one ring's worth. Deterministic, on the caller's thread.
+    /// moved. An endless generator moves one ring's worth, a tap 1024 frames. Deterministic but for
+    /// taps and rates, on the caller's thread.
     pub fn step(&self) -> usize {
         let all = self.shared.doorbells == DoorbellMode::Stepped;
         let mut machine = self.shared.lock();
+        machine.links.listen(STEP_FRAMES, true);
         let mut moved = 0;
         loop {
             let now = machine.step(all);
@@ -202,6 +211,12 @@ impl Model {
     }
 }
 
+/// Frames that a tap may bring between two turns of the send queues.
+const TURN_FRAMES: usize = 64;
+/// Frames that a tap may bring in one [`Model::step`]: those of its queue in the kernel, and no more
+/// while others follow.
+const STEP_FRAMES: usize = 1024;
+
 /// The device's thread.
 ///
 /// The model runs on the cores that the driver's workers use, so an idle device gives its core
@@ -211,21 +226,31 @@ fn poll(shared: &Shared, stop: &AtomicBool) {
     const YIELDS: u32 = 256;
     const NAP: Duration = Duration::from_micros(50);
     let mut idle = 0_u32;
+    let mut ears = shared.lock().links.ears();
+    let mut heard = false;
     while !stop.load(Ordering::Relaxed) {
         if shared.waiting.load(Ordering::Relaxed) > 0 {
             thread::yield_now();
             continue;
         }
+        let eager = std::mem::take(&mut heard);
         let moved = {
             let machine = shared.machine.lock();
-            machine.unwrap_or_else(PoisonError::into_inner).step(false)
+            let mut machine = machine.unwrap_or_else(PoisonError::into_inner);
+            machine.links.listen(TURN_FRAMES, eager);
+            machine.step(false)
         };
         idle = if moved > 0 { 0 } else { idle.saturating_add(1) };
         match idle {
             0 => {}
             1..SPINS => std::hint::spin_loop(),
             SPINS..YIELDS => thread::yield_now(),
-            _ => thread::sleep(NAP),
+            _ => match &mut ears {
+                // A frame that was heard and did not move waits for a buffer: it must not keep the
+                // thread from sleeping.
+                Some(ears) if !eager => heard = ears.wait(NAP),
+                _ => thread::sleep(NAP),
+            },
         }
     }
 }
@@ -266,7 +291,7 @@ impl PortView {
             .mac
     }
 
-    /// Name of its netdev.
+    /// Name of its netdev, which is that of its tap if its link is one.
     #[must_use]
     pub fn netdev(&self) -> String {
         let machine = self.shared.lock();
@@ -279,9 +304,11 @@ impl PortView {
     /// What the device counted.
     #[must_use]
     pub fn counters(&self) -> PortCounters {
-        self.shared.lock().functions[self.function]
-            .device
-            .counters(self.port)
+        let machine = self.shared.lock();
+        PortCounters {
+            link_dropped: machine.links.dropped(self.index),
+            ..machine.functions[self.function].device.counters(self.port)
+        }
     }
 
     /// Sets the netdev UP or DOWN, as `ip link set` does.

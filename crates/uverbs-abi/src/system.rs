@@ -48,6 +48,9 @@ pub struct Netdev {
     pub master: Option<String>,
     /// MTU in bytes, without the Ethernet header.
     pub mtu: u32,
+    /// Whether the link has a carrier. `None` where the kernel does not tell: Linux tells it of a
+    /// netdev that is UP only, so a port that a driver has is usually without.
+    pub carrier: Option<bool>,
 }
 
 /// Why the machine could not be read or a device not be opened.

@@ -181,7 +181,7 @@ fn is_finite<'a>(links: impl Iterator<Item = &'a LinkConfig>) -> bool {
     let mut sources = 0;
     for link in links {
         match link {
-            LinkConfig::Gen(GenConfig { count: None, .. }) => return false,
+            LinkConfig::Tap(_) | LinkConfig::Gen(GenConfig { count: None, .. }) => return false,
             LinkConfig::Gen(_) | LinkConfig::Pcap { rx: Some(_), .. } => sources += 1,
             _ => {}
         }

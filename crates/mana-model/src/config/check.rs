@@ -28,6 +28,7 @@ pub(crate) fn check(config: &ModelConfig) -> Result<Vec<(usize, usize)>, ModelEr
     let mut names = HashSet::new();
     let mut macs = HashSet::new();
     let mut captures = HashSet::new();
+    let mut taps = HashSet::new();
     let mut pairs = Vec::new();
     let mut waiting: Option<(usize, String, usize)> = None;
     let mut index = 0;
@@ -56,6 +57,11 @@ pub(crate) fn check(config: &ModelConfig) -> Result<Vec<(usize, usize)>, ModelEr
                 LinkConfig::Pcap { tx: Some(path), .. } if !captures.insert(path.clone()) => {
                     return Err(ModelError::SharedCapture { path: path.clone() });
                 }
+                LinkConfig::Tap(tap) if !taps.insert((tap.netns.clone(), tap.name.clone())) => {
+                    return Err(ModelError::SharedTap {
+                        name: tap.name.clone(),
+                    });
+                }
                 _ => {}
             }
             index += 1;
@@ -65,6 +71,20 @@ pub(crate) fn check(config: &ModelConfig) -> Result<Vec<(usize, usize)>, ModelEr
         None => Ok(pairs),
         Some((_, device, port)) => Err(ModelError::OddPair { device, port }),
     }
+}
+
+/// The kernel's rules for names of interfaces; `%` would ask it to number them.
+pub(super) fn tap_name(name: &str) -> Result<(), ModelError> {
+    let refused = |byte: u8| matches!(byte, b'/' | b'%' | b':') || byte <= b' ' || byte == 0x7F;
+    if (1..=15).contains(&name.len()) && ![".", ".."].contains(&name) && !name.bytes().any(refused)
+    {
+        return Ok(());
+    }
+    Err(ModelError::Value {
+        option: "link".to_owned(),
+        given: format!("tap:{name}"),
+        expected: "a name of 1 to 15 bytes without `/`, `%`, `:` and white space, such as tap:t0",
+    })
 }
 
 fn ranges(device: &DeviceConfig) -> Result<(), ModelError> {
@@ -105,6 +125,14 @@ fn ranges(device: &DeviceConfig) -> Result<(), ModelError> {
         if let LinkConfig::Gen(generator) = &port.link {
             in_range("size of gen", generator.size, 60..=9014, "60 to 9014")?;
             in_range("flows of gen", generator.flows, 1..=u32::MAX, "at least 1")?;
+        }
+        if let LinkConfig::Tap(tap) = &port.link {
+            tap_name(&tap.name)?;
+            in_range("queues of tap", tap.queues.into(), 1..=256, "1 to 256")?;
+            let largest = port.adapter_mtu - 14;
+            let mtu = tap.mtu.unwrap_or(largest);
+            let range = "68 to 14 less than adapter_mtu (9000)";
+            in_range("mtu of tap", mtu, 68..=largest, range)?;
         }
     }
     Ok(())

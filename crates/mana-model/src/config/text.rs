@@ -1,11 +1,11 @@
 //! The text behind `--vdev=`: one device.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use uverbs_abi::Mac;
 
-use super::{DeviceConfig, GenConfig, Kernel, LinkConfig, PortConfig};
+use super::{DeviceConfig, GenConfig, Kernel, LinkConfig, PortConfig, TapConfig};
 use crate::ModelError;
 
 const OPTIONS: &[&str] = &[
@@ -18,7 +18,8 @@ const OPTIONS: &[&str] = &[
     "driver-id",
     "netlink",
 ];
-const LINKS: &[&str] = &["loop", "pair", "pcap", "gen", "sink"];
+const LINKS: &[&str] = &["loop", "pair", "tap", "pcap", "gen", "sink"];
+const TAP_OPTIONS: &[&str] = &["queues", "mtu", "csum", "netns"];
 const PCAP_OPTIONS: &[&str] = &["rx", "tx", "pps"];
 const GEN_OPTIONS: &[&str] = &["pps", "count", "size", "flows"];
 const KERNELS: &[&str] = &["6.12", "7.3"];
@@ -34,6 +35,7 @@ const SWITCH: &[&str] = &["on", "off"];
 /// | `link=loop` `pair` `sink` | what is behind every port | `loop` |
 /// | `link=pcap:rx=FILE:tx=FILE:pps=N` | replay and capture, each part optional | |
 /// | `link=gen:pps=N:count=N:size=BYTES:flows=N` | generator, each part optional | |
+/// | `link=tap:NAME:queues=N:mtu=N:csum=on:netns=NS` | an interface of the kernel, made if missing; parts after the name optional | |
 /// | `pps=N` | rate of `pcap` or `gen`, frames a second | as buffers are posted |
 /// | `kernel=6.12` `7.3` | whose rules | 6.12 |
 /// | `netdev=up` `down` | state of the netdevs | down |
@@ -167,9 +169,53 @@ fn link(text: &str) -> Result<LinkConfig, ModelError> {
         "loop" => without_options(LinkConfig::Loop),
         "pair" => without_options(LinkConfig::Pair),
         "sink" => without_options(LinkConfig::Sink { capture: false }),
+        "tap" => tap(rest),
         "pcap" => pcap(rest),
         "gen" => generator(rest),
         _ => Err(ModelError::unknown("link", kind, LINKS)),
+    }
+}
+
+fn tap(text: Option<&str>) -> Result<LinkConfig, ModelError> {
+    let text = text.unwrap_or_default();
+    let (name, options) = text
+        .split_once(':')
+        .map_or((text, None), |(name, options)| (name, Some(options)));
+    let (mut queues, mut mtu, mut csum, mut netns) = (None, None, None, None);
+    for (option, value) in link_options(options, TAP_OPTIONS)? {
+        match option {
+            "queues" => once(&mut queues, option, number(option, value, "1 to 256")?)?,
+            "mtu" => once(
+                &mut mtu,
+                option,
+                number(option, value, "bytes, 68 to 9000")?,
+            )?,
+            "csum" => once(&mut csum, option, choice("csum", value, SWITCH)?)?,
+            _ => once(&mut netns, option, namespace(option, value)?)?,
+        }
+    }
+    let usual = TapConfig::new(name);
+    let tap = TapConfig {
+        queues: queues.unwrap_or(usual.queues),
+        csum: csum.unwrap_or(usual.csum),
+        mtu,
+        netns,
+        ..usual
+    };
+    super::check::tap_name(&tap.name)?;
+    Ok(LinkConfig::Tap(tap))
+}
+
+/// A file, or a name as `ip netns` gives them.
+fn namespace(option: &str, value: &str) -> Result<PathBuf, ModelError> {
+    match value {
+        "" | "." | ".." => Err(ModelError::Value {
+            option: option.to_owned(),
+            given: value.to_owned(),
+            expected: "a network namespace: a name of `ip netns list`, or its file",
+        }),
+        path if path.contains('/') => Ok(PathBuf::from(path)),
+        name => Ok(Path::new("/run/netns").join(name)),
     }
 }
 

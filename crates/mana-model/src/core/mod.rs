@@ -212,6 +212,7 @@ impl Device {
         let queue = Some(ReceiveQueue {
             work,
             pending: Pending::default(),
+            dry_since: None,
         });
         match self.receive_queues.iter().position(Option::is_none) {
             Some(slot) => self.receive_queues[slot] = queue,

@@ -1,6 +1,8 @@
 //! Receiving: from a frame on the link to buffers and a completion (reference/mana-hardware.md
 //! §3.5-§3.8).
 
+use std::time::{Duration, Instant};
+
 use gdma::cqe::{CLIENT_MANA, Cqe, CqeHead, RxFlags, rx};
 use gdma::wqe::MAX_RX_SGES;
 
@@ -9,10 +11,14 @@ use super::packet::{IpPacket, TAG, vlan_tag};
 use super::queue::{WorkQueue, Wqe};
 use super::vport::VPort;
 use crate::findings::{FindingKind, Findings};
-use crate::links::Links;
+use crate::links::{Links, Patience};
 
 /// Frames that a port receives before the next port's turn.
 const TURN: usize = 256;
+/// How long a frame of a tap waits for a buffer. Long enough for a driver's thread that the scheduler
+/// passed over, so that TCP sees no loss which hardware with a core of its own would not have; short
+/// enough for a dead one to lose frames as on hardware.
+const BRIEF: Duration = Duration::from_millis(100);
 /// Packets of a coalesced completion at most.
 pub(super) const COALESCED: usize = 4;
 
@@ -32,6 +38,8 @@ pub(super) struct Pending {
 pub(super) struct ReceiveQueue {
     pub(super) work: WorkQueue,
     pub(super) pending: Pending,
+    /// When a frame that may wait found it without buffers, unless one found some since.
+    pub(super) dry_since: Option<Instant>,
 }
 
 /// What is known of the frame in the scratch buffer.
@@ -68,11 +76,12 @@ pub(super) struct Receiver<'a> {
 impl Receiver<'_> {
     /// Receives what the link has, as far as the port's turn goes; returns the number of frames.
     pub(super) fn run(&mut self, links: &mut Links) -> usize {
-        let lossless = links.waits_for_buffers(self.link);
+        let patience = links.patience(self.link);
+        let waits = patience == Patience::Endless && self.port.steering.is_none();
         let mut done = 0;
-        while done < TURN && !(lossless && self.port.steering.is_none()) && self.take(links) {
+        while done < TURN && !waits && self.take(links) {
             let (incoming, slot) = self.classify();
-            if lossless && !self.has_buffer(slot) {
+            if self.waits(patience, slot) {
                 // The frame waits for its buffer, and all behind it.
                 std::mem::swap(self.scratch, &mut self.port.held_frame);
                 self.port.held = true;
@@ -130,9 +139,25 @@ impl Receiver<'_> {
         (owned && !work.disabled).then_some(work)
     }
 
-    #[inline]
-    fn has_buffer(&self, slot: Option<usize>) -> bool {
-        self.queue(slot).is_some_and(|queue| queue.pending() > 0)
+    /// Whether the frame for this slot shall wait for a buffer.
+    fn waits(&mut self, patience: Patience, slot: Option<usize>) -> bool {
+        let buffers = match patience {
+            Patience::None => return false,
+            _ => self.queue(slot).map(WorkQueue::pending),
+        };
+        if patience == Patience::Endless {
+            return buffers.is_none_or(|buffers| buffers == 0);
+        }
+        let queue = slot.and_then(|slot| self.queues.get_mut(slot)?.as_mut());
+        let (Some(buffers), Some(queue)) = (buffers, queue) else {
+            return false;
+        };
+        if buffers > 0 {
+            queue.dry_since = None;
+            return false;
+        }
+        let since = queue.dry_since.get_or_insert_with(Instant::now);
+        since.elapsed() < BRIEF
     }
 
     /// Puts the frame into the next buffer of its queue.
@@ -141,7 +166,7 @@ impl Receiver<'_> {
             self.port.counters.rx_disabled += 1;
             return;
         };
-        let Some(ReceiveQueue { work, pending }) = &mut self.queues[slot] else {
+        let Some(ReceiveQueue { work, pending, .. }) = &mut self.queues[slot] else {
             return;
         };
         let wqe = match work.peek(MAX_RX_SGES, self.findings) {
@@ -215,7 +240,7 @@ impl Receiver<'_> {
     /// Posts a completion of this type for the packets that wait at a queue, of which there may be
     /// none.
     fn post(&mut self, slot: usize, cqe_type: u8) {
-        let Some(ReceiveQueue { work, pending }) = &mut self.queues[slot] else {
+        let Some(ReceiveQueue { work, pending, .. }) = &mut self.queues[slot] else {
             return;
         };
         let head = CqeHead::new()

@@ -48,7 +48,7 @@ impl Sender<'_> {
             done += 1;
             match self.send(queue, &wqe) {
                 Ok(()) => {
-                    links.send(self.link, self.scratch);
+                    links.send(self.link, queue.id, self.scratch);
                     self.port.counters.tx_frames += 1;
                     self.port.counters.tx_bytes += self.scratch.len() as u64;
                     let suppressed = ShortOob::from_bits(wqe.oob[0]).suppress_txcqe_gen();

@@ -71,6 +71,9 @@ pub struct PortCounters {
     pub tx_frames: u64,
     /// Their bytes.
     pub tx_bytes: u64,
+    /// Frames that the link could not hand over: its tap is down, gone or full. Those of
+    /// `tx_frames` are among them.
+    pub link_dropped: u64,
     /// Sends that ended in an error.
     pub tx_errors: u64,
     /// Frames put into buffers.

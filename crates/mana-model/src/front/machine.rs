@@ -10,7 +10,7 @@ use super::rules::{IbKind, Rules};
 use crate::config::{DeviceConfig, Limits, PortConfig, default_mac, default_pci};
 use crate::core::Device;
 use crate::faults::Fault;
-use crate::links::Links;
+use crate::links::{Links, Look};
 use crate::model::ObjectCounts;
 
 /// Everything that one lock guards.
@@ -52,9 +52,20 @@ pub(crate) struct IbName {
 
 /// A port as the kernel's Ethernet driver sees it.
 pub(crate) struct KernelPort {
+    /// Its netdev; the carrier is known here only where it is a tap's.
     pub(crate) netdev: Netdev,
     /// Context and PD handle that own the vPort for sending.
     pub(crate) vport_owner: Option<(u32, u32)>,
+}
+
+impl KernelPort {
+    /// The netdev as it is shown. Links inside the machine never lose their carrier, and Linux tells
+    /// it of a netdev that is UP only.
+    pub(crate) fn shown(&self) -> Netdev {
+        let mut netdev = self.netdev.clone();
+        netdev.carrier = netdev.carrier.or(netdev.up.then_some(true));
+        netdev
+    }
 }
 
 impl Machine {
@@ -136,6 +147,18 @@ impl Machine {
             first_port += function.ports.len();
         }
         moved
+    }
+
+    /// Lets the netdevs be as their taps are. That a tap is UP does not make the netdev UP: the vPort
+    /// is the driver's.
+    pub(crate) fn follow(&mut self, looks: Vec<(usize, Look)>) {
+        for (port, look) in looks {
+            if let Some((function, port)) = self.locate(port) {
+                let netdev = &mut self.functions[function].ports[port].netdev;
+                (netdev.name, netdev.mtu) = (look.name, look.mtu);
+                netdev.carrier = Some(look.carrier);
+            }
+        }
     }
 
     /// Whether nothing more comes from the links and nothing is inside a device.
@@ -256,6 +279,7 @@ fn kernel_ports(index: usize, pci: PciAddress, config: &DeviceConfig) -> Vec<Ker
                 dev_port: port as u32,
                 up: settings.netdev_up,
                 master: None,
+                carrier: None,
                 mtu: (settings.adapter_mtu - 14).min(1500),
             },
             vport_owner: None,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uverbs_abi::ids::{DEVICE_MANA_VF, VENDOR_MICROSOFT};
 use uverbs_abi::{Errno, IbDevice, Netdev, System, SystemError, SystemKind, Transport};
 
+use super::machine::KernelPort;
 use super::transport::ModelTransport;
 use crate::model::Shared;
 
@@ -46,7 +47,7 @@ impl System for ModelSystem {
             .iter()
             .filter(|function| function.pci == device.pci && !function.gone);
         Ok(found
-            .flat_map(|function| function.ports.iter().map(|port| port.netdev.clone()))
+            .flat_map(|function| function.ports.iter().map(KernelPort::shown))
             .collect())
     }
 

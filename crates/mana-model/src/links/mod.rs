@@ -1,22 +1,27 @@
 //! What is behind the ports: where frames go that a port sends, and where those come from that it
 //! receives.
 //!
-//! A link loses nothing. Where it is full, [`Links::can_send`] says so and the port leaves its
-//! work in the send ring; where it is a source without a rate, [`Links::waits_for_buffers`] says so
-//! and the port takes a frame only when a buffer for it is posted.
+//! A link inside the machine loses nothing. Where it is full, [`Links::can_send`] says so and the
+//! port leaves its work in the send ring. What becomes of a frame for which no buffer is posted is
+//! the link's [`Patience`]. A tap loses what its interface does not take, and counts it.
 
 mod capture;
 mod generator;
 mod pace;
 mod replay;
+mod tap;
 mod wire;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::capture::Capture;
 use self::generator::Generator;
 use self::pace::Pace;
 use self::replay::Replay;
+use self::tap::Tap;
+pub use self::tap::TapError;
+pub(crate) use self::tap::{Ears, Look, Watcher};
 use self::wire::Wire;
 use crate::config::{DeviceConfig, LinkConfig, default_mac};
 use crate::error::ModelError;
@@ -28,6 +33,8 @@ pub(crate) struct Links {
     start: Instant,
     /// Whether any link has a clock to look at.
     timed: bool,
+    /// Whether any link is a tap.
+    tapped: bool,
 }
 
 /// One port's end of its link.
@@ -40,11 +47,31 @@ struct End {
     wire: Wire,
 }
 
+/// What becomes of a frame for which no buffer is posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It is lost, as on hardware.
+    None,
+    /// It waits a moment where only the buffer is missing: a tap, whose frames queue up in the
+    /// kernel meanwhile. Those of a port that does not receive are lost at once.
+    Brief,
+    /// It waits for ever: a source that is as fast as the port.
+    Endless,
+}
+
 /// Frames that no port of the machine sent.
 enum Source {
     None,
-    Replay { replay: Replay, pace: Pace },
-    Generator { generator: Generator, pace: Pace },
+    Replay {
+        replay: Replay,
+        pace: Pace,
+    },
+    Generator {
+        generator: Generator,
+        pace: Pace,
+    },
+    /// Both ways: it is its end's target too.
+    Tap(Tap),
 }
 
 /// Where frames go.
@@ -53,6 +80,8 @@ enum Target {
     Port(usize),
     Capture(Capture),
     Keep(Vec<Vec<u8>>),
+    /// To the tap that is the source.
+    Tap,
     Nowhere,
 }
 
@@ -63,7 +92,7 @@ impl Links {
     /// # Errors
     ///
     /// [`ModelError::Capture`] names the file and what is wrong with it; nothing was created if it
-    /// is one to replay.
+    /// is one to replay. [`ModelError::Tap`] names the tap and what helps.
     pub(crate) fn new(
         devices: &[DeviceConfig],
         pairs: &[(usize, usize)],
@@ -77,6 +106,13 @@ impl Links {
                     LinkConfig::Pair => (Source::None, Target::Port(partner(ends.len(), pairs))),
                     LinkConfig::Sink { capture: true } => (Source::None, Target::Keep(Vec::new())),
                     LinkConfig::Sink { capture: false } => (Source::None, Target::Nowhere),
+                    LinkConfig::Tap(config) => {
+                        let tap = Tap::open(config).map_err(|cause| ModelError::Tap {
+                            name: config.name.clone(),
+                            cause,
+                        })?;
+                        (Source::Tap(tap), Target::Tap)
+                    }
                     LinkConfig::Gen(config) => {
                         let generator = Generator::new(config, mac);
                         let pace = Pace::new(config.pps);
@@ -112,6 +148,7 @@ impl Links {
         }
         Ok(Self {
             timed: ends.iter().any(End::is_timed),
+            tapped: ends.iter().any(|end| end.tap().is_some()),
             ends,
             start: Instant::now(),
         })
@@ -131,7 +168,7 @@ impl Links {
         for end in &mut self.ends {
             match &mut end.source {
                 Source::Replay { pace, .. } | Source::Generator { pace, .. } => pace.tick(now),
-                Source::None => {}
+                Source::None | Source::Tap(_) => {}
             }
             if let Target::Capture(capture) = &mut end.target {
                 capture.tick(now);
@@ -148,16 +185,57 @@ impl Links {
         }
     }
 
-    /// Takes a frame that `port` sent.
+    /// Allows each tap so many frames until the next call. One that was silent may be passed over
+    /// unless `eager`.
     #[inline]
-    pub(crate) fn send(&mut self, port: usize, frame: &[u8]) {
-        match &mut self.ends[port].target {
+    pub(crate) fn listen(&mut self, frames: usize, eager: bool) {
+        if !self.tapped {
+            return;
+        }
+        for end in &mut self.ends {
+            if let Source::Tap(tap) = &mut end.source {
+                tap.listen(frames, eager);
+            }
+        }
+    }
+
+    /// What an idle thread may wait on for frames; `None` without taps.
+    pub(crate) fn ears(&self) -> Option<Ears> {
+        let taps = self.ends.iter().filter_map(End::tap);
+        Ears::new(taps.map(|tap| Arc::clone(tap.shared())).collect())
+    }
+
+    /// Starts to look at the taps' interfaces, once now; `None` without taps.
+    pub(crate) fn watch(&self) -> Option<Watcher> {
+        let taps: Vec<_> = self.ends.iter().enumerate().collect();
+        let taps: Vec<_> = taps
+            .into_iter()
+            .filter_map(|(port, end)| Some((port, Arc::clone(end.tap()?.shared()))))
+            .collect();
+        (!taps.is_empty()).then(|| Watcher::start(taps))
+    }
+
+    /// Frames of a port that its link could not hand over.
+    pub(crate) fn dropped(&self, port: usize) -> u64 {
+        self.ends[port].tap().map_or(0, Tap::dropped)
+    }
+
+    /// Takes a frame that send queue `queue` of `port` sent.
+    #[inline]
+    pub(crate) fn send(&mut self, port: usize, queue: u32, frame: &[u8]) {
+        let End { source, target, .. } = &mut self.ends[port];
+        match target {
             Target::Port(peer) => {
                 let peer = *peer;
                 self.ends[peer].wire.push(frame);
             }
             Target::Capture(capture) => capture.write(frame),
             Target::Keep(kept) => kept.push(frame.to_vec()),
+            Target::Tap => {
+                if let Source::Tap(tap) = source {
+                    tap.write(queue, frame);
+                }
+            }
             Target::Nowhere => {}
         }
     }
@@ -167,12 +245,15 @@ impl Links {
         self.ends[port].wire.push(frame);
     }
 
-    /// Whether frames for `port` wait until a buffer is posted, instead of being lost without one.
+    /// What becomes of a frame for `port` for which no buffer is posted.
     #[inline]
-    pub(crate) fn waits_for_buffers(&self, port: usize) -> bool {
+    pub(crate) fn patience(&self, port: usize) -> Patience {
         match &self.ends[port].source {
-            Source::None => false,
-            Source::Replay { pace, .. } | Source::Generator { pace, .. } => pace.is_unlimited(),
+            Source::Replay { pace, .. } | Source::Generator { pace, .. } if pace.is_unlimited() => {
+                Patience::Endless
+            }
+            Source::Tap(_) => Patience::Brief,
+            _ => Patience::None,
         }
     }
 
@@ -191,6 +272,7 @@ impl Links {
             Source::Generator { generator, pace } => {
                 !generator.is_done() && pace.take() && generator.next(frame)
             }
+            Source::Tap(tap) => tap.read(frame),
         }
     }
 
@@ -210,9 +292,16 @@ impl Links {
 }
 
 impl End {
+    fn tap(&self) -> Option<&Tap> {
+        match &self.source {
+            Source::Tap(tap) => Some(tap),
+            _ => None,
+        }
+    }
+
     fn is_timed(&self) -> bool {
         let paced = match &self.source {
-            Source::None => false,
+            Source::None | Source::Tap(_) => false,
             Source::Replay { pace, .. } | Source::Generator { pace, .. } => !pace.is_unlimited(),
         };
         paced || matches!(self.target, Target::Capture(_))
@@ -220,7 +309,8 @@ impl End {
 
     fn is_drained(&self) -> bool {
         let done = match &self.source {
-            Source::None => true,
+            // What a tap still brings, nobody knows.
+            Source::None | Source::Tap(_) => true,
             Source::Replay { replay, .. } => replay.is_done(),
             Source::Generator { generator, .. } => generator.is_done() || generator.is_endless(),
         };

@@ -54,10 +54,10 @@ fn a_loop_gives_frames_back_in_order_and_holds_back_when_full() {
     let mut links = links(&[LinkConfig::Loop], &[]);
     let mut sent = 0u32;
     while links.can_send(0) {
-        links.send(0, &sent.to_be_bytes());
+        links.send(0, 0, &sent.to_be_bytes());
         sent += 1;
     }
-    assert!(sent > 0 && !links.drained() && !links.waits_for_buffers(0));
+    assert!(sent > 0 && !links.drained() && links.patience(0) == Patience::None);
     for expected in 0..sent {
         assert_eq!(
             receive(&mut links, 0),
@@ -74,7 +74,7 @@ fn pairs_cross_and_leave_other_ports_alone() {
     let configs = [LinkConfig::Pair, LinkConfig::Loop, LinkConfig::Pair];
     let mut links = links(&configs, &[(0, 2)]);
     for port in 0..3u8 {
-        links.send(port.into(), &[port]);
+        links.send(port.into(), 0, &[port]);
     }
     for (port, sender) in [(0, 2), (1, 1), (2, 0)] {
         assert_eq!(receive(&mut links, port), Some(vec![sender]));
@@ -86,7 +86,7 @@ fn pairs_cross_and_leave_other_ports_alone() {
 fn a_full_peer_holds_back_only_its_own_sender() {
     let mut links = links(&[LinkConfig::Pair, LinkConfig::Pair], &[(0, 1)]);
     while links.can_send(0) {
-        links.send(0, &[0]);
+        links.send(0, 0, &[0]);
     }
     assert!(links.can_send(1));
 }
@@ -96,9 +96,9 @@ fn a_replayed_capture_comes_once_and_is_written_as_it_is_forwarded() {
     let folder = tempfile::tempdir().unwrap();
     let (rx, tx) = (capture(&folder), folder.path().join("tx.pcap"));
     let mut links = links(&[replay(&rx, Some(&tx), None)], &[]);
-    assert!(links.waits_for_buffers(0) && !links.drained());
+    assert!(links.patience(0) == Patience::Endless && !links.drained());
     while let Some(frame) = receive(&mut links, 0) {
-        links.send(0, &frame);
+        links.send(0, 0, &frame);
     }
     assert!(
         !links.drained(),
@@ -126,13 +126,13 @@ fn a_capture_is_in_its_file_when_nothing_follows_and_after_a_second_and_after_th
     let written = || crate::pcap::read(&tx).unwrap().len();
     assert_eq!(written(), 0);
     for (millisecond, expected) in [(10, 0), (999, 0), (1000, 3), (1500, 3)] {
-        links.send(0, &[1; 60]);
+        links.send(0, 0, &[1; 60]);
         links.tick_at(Duration::from_millis(millisecond));
         assert_eq!(written(), expected, "{millisecond}");
     }
     links.tick_at(Duration::from_millis(1501));
     assert_eq!(written(), 4);
-    links.send(0, &[2; 60]);
+    links.send(0, 0, &[2; 60]);
     drop(links);
     assert_eq!(written(), 5);
 }
@@ -149,7 +149,7 @@ fn a_rate_paces_and_frames_that_find_no_buffer_do_not_wait() {
         LinkConfig::Gen(generator),
     ];
     let mut links = links(&configs, &[]);
-    assert!(!links.waits_for_buffers(0) && !links.waits_for_buffers(1));
+    assert_eq!([0, 1].map(|port| links.patience(port)), [Patience::None; 2]);
     let count = |links: &mut Links, port| {
         std::iter::repeat_with(|| receive(links, port))
             .map_while(|frame| frame)
@@ -174,8 +174,8 @@ fn a_generator_ends_after_its_count_and_a_sink_keeps_what_it_gets() {
     assert!(!links.drained());
     while let Some(frame) = receive(&mut links, 0) {
         assert_eq!((frame.len(), &frame[..6]), (60, &default_mac(0, 0).0[..]));
-        links.send(0, &frame);
-        links.send(1, &frame);
+        links.send(0, 0, &frame);
+        links.send(1, 0, &frame);
     }
     assert!(links.drained());
     assert_eq!(links.take_frames(0).len(), 0);

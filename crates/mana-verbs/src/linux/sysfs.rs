@@ -132,6 +132,7 @@ fn netdev(name: String, path: &Path) -> Result<Option<Netdev>, SystemError> {
     else {
         return Ok(None);
     };
+    let carrier_path = path.join("carrier");
     Ok(Some(Netdev {
         name,
         mac,
@@ -139,7 +140,26 @@ fn netdev(name: String, path: &Path) -> Result<Option<Netdev>, SystemError> {
         up: flags & IFF_UP != 0,
         master: master(&path.join("master"))?,
         mtu,
+        carrier: carrier(&carrier_path, read(&carrier_path))?,
     }))
+}
+
+/// What reading `carrier` tells: nothing where it is gone, or where the netdev is DOWN, which the
+/// kernel answers with `EINVAL`.
+fn carrier(
+    path: &Path,
+    read: Result<Option<String>, SystemError>,
+) -> Result<Option<bool>, SystemError> {
+    match read {
+        Ok(None) => Ok(None),
+        Ok(Some(text)) => match &*text {
+            "0" => Ok(Some(false)),
+            "1" => Ok(Some(true)),
+            _ => Err(garbage(path, &text, "0 or 1")),
+        },
+        Err(error) if error.errno == Errno::EINVAL => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The interface that a `master` link leads to.
@@ -304,6 +324,7 @@ mod tests {
             tree.netdev(PCI, "enP30832s1", "00:0d:3a:76:3b:d0", "0", "0x1002");
             let master = format!("devices/{PCI}/net/enP30832s1d1/master");
             tree.link(&master, "devices/vmbus/net/eth1");
+            tree.write(&format!("devices/{PCI}/net/enP30832s1d1/carrier"), "1\n");
             tree
         }
 
@@ -337,6 +358,7 @@ mod tests {
             up: false,
             master: None,
             mtu: 1500,
+            carrier: None,
         };
         let second = Netdev {
             name: "enP30832s1d1".to_owned(),
@@ -345,6 +367,7 @@ mod tests {
             up: true,
             master: Some("eth1".to_owned()),
             mtu: 1500,
+            carrier: Some(true),
         };
         assert_eq!(tree.sysfs().netdevs("mana_0").unwrap(), [first, second]);
     }
@@ -449,6 +472,8 @@ mod tests {
             ("net/enP30832s1/flags", "0x"),
             ("net/enP30832s1/mtu", "+1500"),
             ("net/enP30832s1/mtu", ""),
+            ("net/enP30832s1/carrier", "2"),
+            ("net/enP30832s1/carrier", ""),
         ] {
             let tree = Tree::linux_6_12();
             tree.write(&format!("devices/{PCI}/{file}"), text);
@@ -458,6 +483,25 @@ mod tests {
             let held = text.strip_prefix("PCI_SLOT_NAME=").unwrap_or(text).trim();
             assert!(error.to_string().contains(held), "{error}");
         }
+    }
+
+    #[test]
+    fn a_carrier_is_told_where_the_kernel_tells_it() {
+        let tree = Tree::linux_6_12();
+        let path = format!("devices/{PCI}/net/enP30832s1d1/carrier");
+        let carriers = || {
+            let netdevs = tree.sysfs().netdevs("mana_0").unwrap();
+            [netdevs[0].carrier, netdevs[1].carrier]
+        };
+        assert_eq!(carriers(), [None, Some(true)]);
+        tree.write(&path, "0\n");
+        assert_eq!(carriers(), [None, Some(false)]);
+        let failed = |errno| {
+            let (path, fix) = (tree.path(&path), None);
+            carrier(&path.clone(), Err(SystemError { path, errno, fix }))
+        };
+        assert_eq!(failed(Errno::EINVAL).unwrap(), None);
+        assert!(failed(Errno::EACCES).is_err());
     }
 
     #[test]

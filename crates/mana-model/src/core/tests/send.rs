@@ -462,7 +462,7 @@ fn a_full_wire_holds_the_work_in_the_ring_and_loses_none() {
     let mut queue = bench.sender();
     let mut waiting = 0;
     while bench.links.can_send(0) {
-        bench.links.send(0, &[0; 60]);
+        bench.links.send(0, 0, &[0; 60]);
         waiting += 1;
     }
     let address = bench.put(0, &plain_frame(60));
