@@ -65,6 +65,8 @@ mod discover;
 mod error;
 mod info;
 mod limits;
+#[cfg(feature = "smoltcp")]
+pub mod phy;
 mod port;
 mod queue;
 mod selector;

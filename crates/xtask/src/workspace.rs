@@ -39,6 +39,8 @@ pub struct Package {
 pub struct Dependency {
     pub name: String,
     pub kind: Kind,
+    /// Whether a feature must ask for it.
+    pub optional: bool,
     /// The platform it is restricted to, such as `cfg(mana_loom)`.
     pub platform: Option<String>,
 }
@@ -121,6 +123,7 @@ impl Package {
                         Some("build") => Kind::Build,
                         _ => Kind::Normal,
                     },
+                    optional: dependency["optional"].as_bool().unwrap_or(false),
                     platform: dependency["target"].as_str().map(str::to_owned),
                 })
                 .collect(),
@@ -191,6 +194,7 @@ pub mod fake {
                 .map(|name| Dependency {
                     name: (*name).to_owned(),
                     kind: Kind::Normal,
+                    optional: false,
                     platform: None,
                 })
                 .collect(),

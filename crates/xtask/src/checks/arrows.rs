@@ -44,7 +44,12 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What examples and tests may use besides.
-const DEVELOPMENT: &[(&str, &str)] = &[("pmd-api", "mana-model"), ("mana-pmd", "mana-model")];
+const DEVELOPMENT: &[(&str, &str)] = &[
+    ("pmd-api", "mana-model"),
+    ("mana-pmd", "mana-model"),
+    // Itself with a feature, so that its examples have it.
+    ("mana-pmd", "mana-pmd"),
+];
 
 /// The crates an embedder links, and all they may use of other houses.
 const DRIVER: &[&str] = &[
@@ -64,6 +69,8 @@ const DRIVER_USES: &[&str] = &[
     "tracing",
     "crossbeam-utils",
 ];
+/// What a feature that is off by default may add.
+const OPTIONAL: &[(&str, &str)] = &[("mana-pmd", "smoltcp")];
 /// Compiled only for model checking.
 const LOOM_PLATFORM: &str = "cfg(mana_loom)";
 
@@ -92,6 +99,8 @@ fn faults_of(workspace: &Workspace, package: &Package) -> Vec<String> {
     for dependency in &package.dependencies {
         let other = dependency.name.as_str();
         let development = dependency.kind == Kind::Development;
+        let listed = DRIVER_USES.contains(&other)
+            || dependency.optional && OPTIONAL.contains(&(name, other));
         if workspace.member(other).is_some() {
             let excepted = development && DEVELOPMENT.contains(&(name, other));
             if !allowed.contains(&other) && !excepted {
@@ -102,7 +111,7 @@ fn faults_of(workspace: &Workspace, package: &Package) -> Vec<String> {
             }
         } else if DRIVER.contains(&name)
             && !development
-            && !DRIVER_USES.contains(&other)
+            && !listed
             && dependency.platform.as_deref() != Some(LOOM_PLATFORM)
         {
             faults.push(format!(
@@ -183,6 +192,12 @@ mod tests {
         assert_eq!(faults(vec![member("mana", &["rand"]), rand()]), [""; 0]);
         let found = faults(vec![member("gdma", &["rand"]), rand()]);
         assert!(found[0].starts_with("gdma must not use rand"), "{found:?}");
+        let smoltcp = |optional| {
+            let mut driver = member("mana-pmd", &["smoltcp"]);
+            driver.dependencies[0].optional = optional;
+            faults_of(&workspace(Vec::new()), &driver)
+        };
+        assert_eq!((smoltcp(false).len(), smoltcp(true).len()), (1, 0));
         let mut checked = member("gdma", &["loom"]);
         checked.dependencies[0].platform = Some(LOOM_PLATFORM.to_owned());
         assert_eq!(faults(vec![checked]), [""; 0]);

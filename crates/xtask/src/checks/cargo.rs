@@ -32,7 +32,13 @@ pub fn clippy(_: &Workspace) -> Verdict {
 pub fn docs(_: &Workspace) -> Verdict {
     let mut cargo = process::cargo();
     cargo
-        .args(["doc", "--workspace", "--no-deps", "--quiet"])
+        .args([
+            "doc",
+            "--workspace",
+            "--all-features",
+            "--no-deps",
+            "--quiet",
+        ])
         .env("RUSTDOCFLAGS", "-Dwarnings");
     process::run(&mut cargo).into()
 }

@@ -73,7 +73,8 @@ fn fault(allowed: &Allowed, package: &Package) -> Option<String> {
         return Some(format!("{name} {version} does not come from the registry"));
     }
     match allowed.get(name.as_str()) {
-        Some(known) if known == licence => None,
+        // Old manifests write a slash for OR.
+        Some(known) if known == licence || *known == licence.replace('/', " OR ") => None,
         Some(known) => Some(format!(
             "{name} {version} is under `{licence}`, the list says `{known}`: if that can be \
              accepted, move it under [{licence}] in {FILE}"
@@ -135,6 +136,16 @@ mod tests {
     fn a_changed_licence_fails() {
         let found = faults_with(Some(third_party("libc", "BUSL-1.1")));
         assert!(found[0].contains("is under `BUSL-1.1`"), "{found:?}");
+    }
+
+    #[test]
+    fn a_slash_is_an_or() {
+        let old = third_party("libc", "MIT/Apache-2.0");
+        assert_eq!(faults_with(Some(old)), [""; 0]);
+        assert_eq!(
+            faults_with(Some(third_party("loom", "MIT/Apache-2.0"))).len(),
+            1
+        );
     }
 
     #[test]
