@@ -15,15 +15,38 @@ use crate::workspace::Workspace;
 pub struct Group {
     name: &'static str,
     packages: &'static [&'static str],
+    /// Whether the libraries that they depend on, libc among them, come along: then the tree runs
+    /// by its own dynamic loader, whatever the machine has.
+    libraries: bool,
 }
 
 /// valgrind with its tools. Everything else it needs is libc.
 pub const VALGRIND: Group = Group {
     name: "valgrind",
     packages: &["valgrind"],
+    libraries: false,
 };
 
-const GROUPS: &[&Group] = &[&VALGRIND];
+/// What the tier `host` talks to the driver with, and through it. The last two are on every Debian,
+/// but their versions differ.
+pub const HOST: Group = Group {
+    name: "host",
+    packages: &[
+        "iproute2",
+        "iputils-ping",
+        "iperf3",
+        "curl",
+        "nginx",
+        "netcat-openbsd",
+        "tcpdump",
+        "ethtool",
+        "coreutils",
+        "util-linux",
+    ],
+    libraries: true,
+};
+
+const GROUPS: &[&Group] = &[&VALGRIND, &HOST];
 
 /// Fetches all groups.
 pub fn fetch_all(workspace: &Workspace) -> Result<(), String> {
@@ -51,7 +74,11 @@ impl Group {
         );
         let apt = Apt::new(debian.join("apt"))?;
         apt.update()?;
-        let archives = apt.download(self.packages)?;
+        let mut packages: Vec<String> = self.packages.iter().map(ToString::to_string).collect();
+        if self.libraries {
+            packages.extend(apt.libraries(self.packages)?);
+        }
+        let archives = apt.download(&packages)?;
         // Unpacked beside its place, so that an interrupted run leaves no half of a tree.
         let part = debian.join(format!("{}.part", self.name));
         for path in [&part, &tree] {
@@ -98,8 +125,17 @@ impl Apt {
         process::run(self.command().arg("update"))
     }
 
+    /// The libraries among what an installation of these packages on an empty system would bring.
+    fn libraries(&self, packages: &[&str]) -> Result<Vec<String>, String> {
+        let mut install = self.command();
+        install
+            .args(["-y", "--no-install-recommends", "--print-uris", "install"])
+            .args(packages);
+        Ok(libraries_in(&process::capture(&mut install)?))
+    }
+
     /// The packages as files, the newest version that the machine's sources have.
-    fn download(&self, packages: &[&str]) -> Result<Vec<PathBuf>, String> {
+    fn download(&self, packages: &[String]) -> Result<Vec<PathBuf>, String> {
         let download = self.folder.join("download");
         remove(&download)?;
         create(&download)?;
@@ -114,6 +150,18 @@ impl Apt {
         }
         Ok(archives)
     }
+}
+
+/// The packages with shared libraries in the list that `--print-uris` prints: of a line
+/// `'address' file size hash`, the file's name begins with the package's. Perl comes only with the
+/// scripts that would configure the packages, which are never run.
+fn libraries_in(list: &str) -> Vec<String> {
+    list.lines()
+        .filter_map(|line| line.split_whitespace().nth(1)?.split('_').next())
+        .filter(|name| name.starts_with("lib") || name.starts_with("zlib"))
+        .filter(|name| !name.contains("perl"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What differs from the machine's configuration.
@@ -174,6 +222,15 @@ pub fn find(folder: &Path, prefix: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libraries_are_taken_from_the_list_of_what_would_be_installed() {
+        let list = "'http://x/libc6_2.36-9_amd64.deb' libc6_2.36-9_amd64.deb 2759320 SHA256:ab\n\
+                    'http://x/z.deb' zlib1g_1%3a1.2.13_amd64.deb 86684 SHA256:cd\n\
+                    'http://x/p.deb' libperl5.36_5.36.0-7_amd64.deb 4207640 SHA256:ef\n\
+                    'http://x/a.deb' adduser_3.134_all.deb 183272 SHA256:01\n\n";
+        assert_eq!(libraries_in(list), ["libc6", "zlib1g"]);
+    }
 
     #[test]
     fn a_file_is_found_at_any_depth_by_the_start_of_its_name() {

@@ -20,8 +20,8 @@ const PACKETS: &str = "32000";
 /// The size of burst of the example.
 const BURST: u32 = 32;
 
-/// Measures both directions. The lines to print in the report.
-pub fn run(workspace: &Workspace, tally: &mut Tally) -> Vec<String> {
+/// Measures both directions.
+pub fn run(workspace: &Workspace, tally: &mut Tally) {
     let exists = workspace
         .member(PACKAGE)
         .is_some_and(|package| package.has_target("example", EXAMPLE));
@@ -36,7 +36,7 @@ pub fn run(workspace: &Workspace, tally: &mut Tally) -> Vec<String> {
             DIRECTIONS
                 .iter()
                 .for_each(|name| tally.skip(format!("{name}_burst"), &reason));
-            return Vec::new();
+            return;
         }
     };
     println!("== build: {EXAMPLE}");
@@ -44,23 +44,21 @@ pub fn run(workspace: &Workspace, tally: &mut Tally) -> Vec<String> {
         Ok(example) => example,
         Err(reason) => {
             tally.fail(EXAMPLE, reason);
-            return Vec::new();
+            return;
         }
     };
-    let mut lines = Vec::new();
     for direction in DIRECTIONS {
         println!("== instructions: {direction}_burst");
         match valgrind.measure(workspace, &example, direction) {
             Ok(cost) => {
                 tally.passed += 1;
-                lines.push(format!(
+                tally.notes.push(format!(
                     "{direction}_burst: {cost:.1} instructions a packet (callgrind, burst {BURST})"
                 ));
             }
             Err(reason) => tally.fail(format!("{direction}_burst"), reason),
         }
     }
-    lines
 }
 
 /// An unpacked valgrind.

@@ -13,6 +13,17 @@
 //!   `name<TAB>reason`, where `name` is the test function's name, and returns. It is then counted as
 //!   skipped, with its reason, and not as passed. An `#[ignore = "reason"]` counts likewise. Without
 //!   xtask the variable is unset, and the test prints the same two on standard output.
+//! * `MANA_NOTES_FILE` names a file. Lines that a test appends to it are figures to be read, not
+//!   judged: they are printed above the final table.
+//!
+//! The tier `host` runs the programs `host_*` of the package `conformance`, one test after the
+//! other. They find besides:
+//!
+//! * `MANA_HOST_TOOLS`, the folder of unpacked Debian packages with the programs they start: none of
+//!   the machine's own is used.
+//! * `MANA_EXAMPLES`, the folder with the driver's examples, built in release by this very run.
+//! * `MANA_HOST_SKIP`, set instead of both where the packages can't be fetched: why. Every test of
+//!   the tier is then skipped for this reason.
 //!
 //! Nothing is installed and nothing outside the target directory is written.
 
@@ -105,8 +116,8 @@ mod tests {
     fn tiers_are_chosen_by_name_and_all_without_one() {
         assert_eq!(tiers("test").unwrap(), Tier::ALL);
         assert_eq!(
-            tiers("test --tier unit --tier=model").unwrap(),
-            [Tier::Unit, Tier::Model]
+            tiers("test --tier unit --tier=host").unwrap(),
+            [Tier::Unit, Tier::Host]
         );
         assert_eq!(tiers("check").unwrap(), [Tier::Check]);
         assert_eq!(tiers("fetch").unwrap(), []);

@@ -11,9 +11,27 @@ use crate::process;
 /// Builds the release program (or, with `example`, the example) `name` of `package`. Its path is
 /// the one that cargo states in this run; no source it was made of is newer than it.
 pub fn build(package: &str, name: &str, example: bool) -> Result<PathBuf, String> {
+    let kind = if example { "--example" } else { "--bin" };
+    release(package, &[kind, name])?
+        .into_iter()
+        .find_map(|(found, path)| (found == name).then_some(path))
+        .ok_or_else(|| format!("cargo names no program `{name}` of {package}"))
+}
+
+/// Builds all examples of `package`, likewise. The folder they are in.
+pub fn examples(package: &str) -> Result<PathBuf, String> {
+    release(package, &["--examples"])?
+        .first()
+        .and_then(|(_, path)| path.parent().map(Path::to_owned))
+        .ok_or_else(|| format!("{package} has no examples"))
+}
+
+/// The names and paths of what cargo builds.
+fn release(package: &str, what: &[&str]) -> Result<Vec<(String, PathBuf)>, String> {
     let mut cargo = process::cargo();
-    cargo.args(["build", "--release", "--package", package]);
-    cargo.args([if example { "--example" } else { "--bin" }, name]);
+    cargo
+        .args(["build", "--release", "--package", package])
+        .args(what);
     cargo
         .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped());
@@ -28,18 +46,17 @@ pub fn build(package: &str, name: &str, example: bool) -> Result<PathBuf, String
         ));
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    let path = messages
-        .lines()
-        .find_map(|message| executable(message, name))
-        .ok_or_else(|| format!("{} names no program `{name}`", process::line(&cargo)))?;
-    assert_fresh(&path)?;
-    Ok(path)
+    let programs: Vec<(String, PathBuf)> = messages.lines().filter_map(executable).collect();
+    for (_, path) in &programs {
+        assert_fresh(path)?;
+    }
+    Ok(programs)
 }
 
-fn executable(message: &str, name: &str) -> Option<PathBuf> {
+fn executable(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
     let path = message["executable"].as_str()?;
-    (message["target"]["name"] == name).then(|| PathBuf::from(path))
+    Some((message["target"]["name"].as_str()?.to_owned(), path.into()))
 }
 
 /// Holds the program against its `.d` file, in which cargo lists all the sources of this house it
@@ -106,15 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn the_path_is_the_one_cargo_states_for_that_name() {
+    fn name_and_path_are_those_that_cargo_states() {
         let message = r#"{"target":{"name":"mana"},"executable":"/t/release/mana"}"#;
         assert_eq!(
-            executable(message, "mana").unwrap(),
-            Path::new("/t/release/mana")
+            executable(message).unwrap(),
+            ("mana".to_owned(), PathBuf::from("/t/release/mana"))
         );
-        assert_eq!(executable(message, "other"), None);
         assert_eq!(
-            executable(r#"{"target":{"name":"mana"},"executable":null}"#, "mana"),
+            executable(r#"{"target":{"name":"mana"},"executable":null}"#),
             None
         );
     }

@@ -9,6 +9,8 @@ pub struct Tally {
     pub passed: usize,
     pub failed: Vec<Named>,
     pub skipped: Vec<Named>,
+    /// Figures to be read, not judged.
+    pub notes: Vec<String>,
     pub seconds: u64,
 }
 
@@ -75,8 +77,6 @@ impl From<Result<(), String>> for Verdict {
 #[derive(Debug, Default)]
 pub struct Report {
     pub tiers: Vec<Tally>,
-    /// Figures to be read, not judged.
-    pub notes: Vec<String>,
 }
 
 impl Report {
@@ -88,10 +88,12 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for note in &self.notes {
+        let mut noted = false;
+        for note in self.tiers.iter().flat_map(|tally| &tally.notes) {
             writeln!(f, "{note}")?;
+            noted = true;
         }
-        if !self.notes.is_empty() {
+        if noted {
             writeln!(f)?;
         }
         writeln!(
@@ -138,11 +140,12 @@ mod tests {
             ..Tally::new("unit")
         };
         unit.skip("gdma::x", "no hugepages");
+        unit.notes.push("tcp: 3.1 Gbit/s".to_owned());
         let report = Report {
             tiers: vec![check, unit],
-            notes: Vec::new(),
         };
         let text = report.to_string();
+        assert!(text.starts_with("tcp: 3.1 Gbit/s\n\n"), "{text}");
         assert!(text.ends_with("\n41 passed, 1 failed, 1 skipped"), "{text}");
         assert!(text.contains("failed arrows: gdma uses pmd-api"), "{text}");
         assert!(text.contains("skipped gdma::x: no hugepages"), "{text}");

@@ -1,8 +1,9 @@
 //! Building test programs with cargo and running them one after the other.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -28,6 +29,17 @@ pub struct TestProgram {
     pub target: String,
     path: PathBuf,
     folder: PathBuf,
+}
+
+/// How test programs are run.
+#[derive(Default)]
+pub struct How {
+    /// Only the tests whose names contain this.
+    pub filter: &'static str,
+    /// One test after the other: they measure the machine, or need most of it.
+    pub serial: bool,
+    /// Variables for the tests.
+    pub environment: Vec<(&'static str, OsString)>,
 }
 
 /// Builds what `cargo` (a `cargo test …` without `--no-run`) would run. A package that does not
@@ -75,28 +87,22 @@ fn program(workspace: &Workspace, message: &str) -> Option<TestProgram> {
 }
 
 impl TestProgram {
-    /// Runs the tests whose names contain `filter` and counts them. Returns how many ran.
-    pub fn run(
-        &self,
-        workspace: &Workspace,
-        filter: &str,
-        environment: &[(&str, &Path)],
-        tally: &mut Tally,
-    ) -> usize {
+    /// Runs the program's tests and counts them. Returns how many ran.
+    pub fn run(&self, workspace: &Workspace, how: &How, tally: &mut Tally) -> usize {
         let mut command = Command::new(&self.path);
         command
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder);
-        command
-            .envs(environment.iter().copied())
-            .args(Some(filter).filter(|text| !text.is_empty()));
+        command.envs(how.environment.iter().cloned());
+        command.args(Some(how.filter).filter(|text| !text.is_empty()));
+        command.args(how.serial.then_some("--test-threads=1"));
         let name = format!("{} {}", self.package, self.target);
         count(workspace, &mut command, &name, tally)
     }
 }
 
 /// Runs the doc tests of every library and counts them.
-pub fn doc_tests(workspace: &Workspace, environment: &[(&str, &Path)], tally: &mut Tally) {
+pub fn doc_tests(workspace: &Workspace, tally: &mut Tally) {
     let mut cargo = process::cargo();
     cargo.args([
         "test",
@@ -107,9 +113,7 @@ pub fn doc_tests(workspace: &Workspace, environment: &[(&str, &Path)], tally: &m
         "--",
     ]);
     // `--quiet` is for cargo alone: the names are needed.
-    cargo
-        .args(["--format", "pretty"])
-        .envs(environment.iter().copied());
+    cargo.args(["--format", "pretty"]);
     count(workspace, &mut cargo, "doc", tally);
 }
 
@@ -117,9 +121,13 @@ pub fn doc_tests(workspace: &Workspace, environment: &[(&str, &Path)], tally: &m
 fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &mut Tally) -> usize {
     println!("== {}: {name}", tally.tier);
     let skipped_file = workspace.target.join("xtask-skipped");
-    let _ = fs::remove_file(&skipped_file);
+    let notes_file = workspace.target.join("xtask-notes");
+    for file in [&skipped_file, &notes_file] {
+        let _ = fs::remove_file(file);
+    }
     command
         .env("MANA_SKIPPED_FILE", &skipped_file)
+        .env("MANA_NOTES_FILE", &notes_file)
         .stdout(Stdio::piped());
     let mut output = Output::default();
     let ended = follow(command, |line| {
@@ -127,6 +135,8 @@ fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &mut T
         output.line(line);
     });
     let skipped = fs::read_to_string(&skipped_file).unwrap_or_default();
+    let notes = fs::read_to_string(&notes_file).unwrap_or_default();
+    tally.notes.extend(notes.lines().map(str::to_owned));
     let failures = tally.failed.len();
     output.count(&format!("{name} "), &skipped, tally);
     match ended {
@@ -199,6 +209,8 @@ fn take_lines(child: &mut Child, lines: &Receiver<String>, mut line: impl FnMut(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::workspace::fake::{member, workspace};
 

@@ -1,15 +1,18 @@
 //! The tiers, in the order in which they are run.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::report::{Report, Tally};
-use crate::runner::{self, TestProgram};
+use crate::runner::{self, How, TestProgram};
 use crate::workspace::Workspace;
-use crate::{checks, instructions, process, program};
+use crate::{checks, debian, instructions, process, program};
 
-/// Packages whose tests need the device model and the program: the tier `model`.
+/// Packages whose tests need the device model and the program: the tiers `model` and `host`.
 const MODEL: &[&str] = &["mana-pmd", "mana", "conformance"];
+/// How the names of the test programs of the tier `host` begin.
+const HOST: &str = "host_";
 /// Packages with tests to be run under loom as well.
 const LOOM: &[&str] = &["gdma", "pmd-api"];
 
@@ -22,19 +25,28 @@ pub enum Tier {
     Unit,
     /// The driver, the program and the suites on the device model.
     Model,
+    /// The host kernel's own traffic through the program: needs root.
+    Host,
     /// Instructions a packet, counted by callgrind: printed, not judged.
     Instructions,
 }
 
 impl Tier {
     /// Every tier.
-    pub const ALL: [Tier; 4] = [Tier::Check, Tier::Unit, Tier::Model, Tier::Instructions];
+    pub const ALL: [Tier; 5] = [
+        Tier::Check,
+        Tier::Unit,
+        Tier::Model,
+        Tier::Host,
+        Tier::Instructions,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Tier::Check => "check",
             Tier::Unit => "unit",
             Tier::Model => "model",
+            Tier::Host => "host",
             Tier::Instructions => "instructions",
         }
     }
@@ -64,11 +76,8 @@ pub fn run(workspace: &Workspace, tiers: &[Tier]) -> bool {
             Tier::Check => checks::run(workspace, &mut tally),
             Tier::Unit => unit(workspace, &mut built, &mut tally),
             Tier::Model => model(workspace, &mut built, &mut tally),
-            Tier::Instructions => {
-                report
-                    .notes
-                    .extend(instructions::run(workspace, &mut tally));
-            }
+            Tier::Host => host(workspace, &mut built, &mut tally),
+            Tier::Instructions => instructions::run(workspace, &mut tally),
         }
         tally.seconds = start.elapsed().as_secs();
         report.tiers.push(tally);
@@ -101,9 +110,9 @@ fn unit(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
         .iter()
         .filter(|program| !MODEL.contains(&program.package.as_str()))
     {
-        program.run(workspace, "", &[], tally);
+        program.run(workspace, &How::default(), tally);
     }
-    runner::doc_tests(workspace, &[], tally);
+    runner::doc_tests(workspace, tally);
     loom(workspace, tally);
 }
 
@@ -128,8 +137,12 @@ fn loom(workspace: &Workspace, tally: &mut Tally) {
     if let Err(reason) = built {
         tally.fail("build of the tests under loom", reason);
     }
+    let how = How {
+        filter: "loom",
+        ..How::default()
+    };
     for program in programs {
-        if program.run(workspace, "loom", &[], tally) == 0 {
+        if program.run(workspace, &how, tally) == 0 {
             tally.fail(
                 format!("{} under loom", program.package),
                 "no test with `loom` in its name",
@@ -140,19 +153,49 @@ fn loom(workspace: &Workspace, tally: &mut Tally) {
 
 fn model(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
     let programs = built.programs(workspace, tally);
-    println!("== build: mana");
-    let mana = program::build("mana", "mana", false);
-    let environment: Vec<(&str, &Path)> = mana
-        .iter()
-        .map(|path| ("MANA_BIN", path.as_path()))
-        .collect();
+    let how = How {
+        environment: mana(tally).into_iter().collect(),
+        ..How::default()
+    };
     for program in programs
         .iter()
         .filter(|program| MODEL.contains(&program.package.as_str()))
+        .filter(|program| !program.target.starts_with(HOST))
     {
-        program.run(workspace, "", &environment, tally);
+        program.run(workspace, &how, tally);
     }
-    if let Err(reason) = mana {
-        tally.fail("build of mana", reason);
+}
+
+fn host(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
+    let programs = built.programs(workspace, tally);
+    let mut environment: Vec<(&str, OsString)> = mana(tally).into_iter().collect();
+    match debian::HOST.fetch(workspace) {
+        Ok(tree) => environment.push(("MANA_HOST_TOOLS", tree.into())),
+        Err(reason) => environment.push(("MANA_HOST_SKIP", reason.into())),
     }
+    println!("== build: the driver's examples");
+    match program::examples("mana-pmd") {
+        Ok(folder) => environment.push(("MANA_EXAMPLES", folder.into())),
+        Err(reason) => tally.fail("build of the driver's examples", reason),
+    }
+    let how = How {
+        serial: true,
+        environment,
+        ..How::default()
+    };
+    for program in programs
+        .iter()
+        .filter(|program| program.target.starts_with(HOST))
+    {
+        program.run(workspace, &how, tally);
+    }
+}
+
+/// The variable with the path of the program, built now.
+fn mana(tally: &mut Tally) -> Option<(&'static str, OsString)> {
+    println!("== build: mana");
+    let mana = program::build("mana", "mana", false);
+    mana.map_err(|reason| tally.fail("build of mana", reason))
+        .ok()
+        .map(|path: PathBuf| ("MANA_BIN", path.into()))
 }
