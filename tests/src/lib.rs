@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod host;
 pub mod packets;
 pub mod rfc1071;
 pub mod rig;
