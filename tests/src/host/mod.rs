@@ -88,6 +88,13 @@ impl Host {
         namespace::remove_leftovers(&self.tools);
     }
 
+    /// Runs one of the tree's programs to its end, outside of any namespace of a test.
+    #[must_use]
+    #[track_caller]
+    pub fn run(&self, line: &str) -> Ended {
+        namespace::run(&self.tools, line)
+    }
+
     /// The programs.
     #[must_use]
     pub fn tools(&self) -> &Tools {

@@ -168,6 +168,6 @@ pub(super) fn remove_leftovers(tools: &Tools) {
     }
 }
 
-fn run(tools: &Tools, line: &str) -> Ended {
+pub(super) fn run(tools: &Tools, line: &str) -> Ended {
     Job::start(&mut tools.command(line), LIMIT).end()
 }
