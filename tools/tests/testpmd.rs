@@ -231,6 +231,60 @@ fn a_replayed_capture_comes_back_whole_and_ends_the_run() {
     assert!(came == expected, "a frame changed on its way");
 }
 
+/// An ARP request for 192.0.2.`last`, tagged with VLAN 7.
+fn who_has(last: u8) -> Vec<u8> {
+    let mut frame = vec![0xff; 6];
+    frame.extend([2, 0, 0x5e, 0x10, 0, 1, 0x81, 0x00, 0x00, 0x07]);
+    frame.extend([0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, 1]);
+    frame.extend([2, 0, 0x5e, 0x10, 0, 1, 192, 0, 2, 1]);
+    frame.extend([0, 0, 0, 0, 0, 0, 192, 0, 2, last]);
+    frame.resize(64, 0);
+    frame
+}
+
+#[test]
+fn icmpecho_answers_by_the_port_that_was_asked_with_its_vlan_tag() {
+    let asked = file("icmpecho-asked.pcap");
+    let answered = [0, 1].map(|port| file(&format!("icmpecho-answered-{port}.pcap")));
+    let requests: Vec<Vec<u8>> = (2..202).map(who_has).collect();
+    // What is no request ends here.
+    let mut all = requests.clone();
+    all.push(udp(1, 1));
+    fs::write(&asked, pcap(&all)).expect("a capture");
+    let run = Run::of(&format!(
+        "--vdev=model0,mac=00:0d:3a:76:3b:d0,link=pcap:rx={0}:tx={1} \
+         --vdev=model1,link=pcap:tx={2} -- --forward-mode=icmpecho --json {SMALL}",
+        asked.display(),
+        answered[0].display(),
+        answered[1].display(),
+    ))
+    .succeeded();
+    assert_eq!(run.port_field(0, "rx_packets"), 201);
+    assert_eq!(run.port_field(0, "tx_packets"), 200);
+    assert!(
+        run.stdout
+            .contains("RX P=0/Q=0 (socket 0) -> TX P=0/Q=0 (socket 0)"),
+        "{}",
+        run.stdout
+    );
+    let replies = frames(&fs::read(&answered[0]).expect("a capture"));
+    let expected: Vec<Vec<u8>> = requests
+        .into_iter()
+        .map(|request| {
+            let mut reply = request.clone();
+            reply[0..6].copy_from_slice(&request[6..12]);
+            reply[6..12].copy_from_slice(&[0x00, 0x0d, 0x3a, 0x76, 0x3b, 0xd0]);
+            reply[25] = 2;
+            reply[26..32].copy_from_slice(&[0x00, 0x0d, 0x3a, 0x76, 0x3b, 0xd0]);
+            reply[32..36].copy_from_slice(&request[42..46]);
+            reply[36..46].copy_from_slice(&request[26..36]);
+            reply
+        })
+        .collect();
+    assert!(replies == expected, "{:x?}", replies.first());
+    assert!(frames(&fs::read(&answered[1]).expect("a capture")).is_empty());
+}
+
 #[test]
 fn paired_ports_exchange_their_packets() {
     let run = Run::of(&format!(

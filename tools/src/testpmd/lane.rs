@@ -322,9 +322,13 @@ pub mod tests {
 
     /// A stream on which `frames` have arrived, and its wire.
     pub fn stream_with(frames: &[Vec<u8>]) -> (Stream<FakeRx, FakeTx>, Arc<Wire>) {
+        stream_over(&pool(64), frames)
+    }
+
+    /// The same with buffers of `pool`.
+    pub fn stream_over(pool: &Pool, frames: &[Vec<u8>]) -> (Stream<FakeRx, FakeTx>, Arc<Wire>) {
         let wire = Arc::new(Wire::default());
         wire.accept(usize::MAX);
-        let pool = pool(64);
         for frame in frames {
             let mut mbuf = pool.alloc().unwrap();
             mbuf.extend_from_slice(frame).unwrap();

@@ -63,7 +63,8 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
 
     let pools = Pools::create(&ports, app, queues, plan.workers.len(), huge)?;
     say(&pools.describe())?;
-    if app.topology == Topology::Paired && ports.len() % 2 == 1 {
+    let topology = app.mode.topology(app.topology);
+    if topology == Topology::Paired && ports.len() % 2 == 1 {
         say(
             "\nWarning! port-topology=paired and odd forward ports number, \
              the last port will pair with itself.\n\n",

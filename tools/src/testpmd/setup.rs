@@ -268,7 +268,7 @@ pub struct Forwarding {
 impl Forwarding {
     /// Plans the streams of `ports` ports over `cores`.
     pub fn plan(ports: usize, args: &AppArgs, queues: QueuePlan, cores: &[Lcore]) -> Forwarding {
-        let plans = streams::plan(ports, queues.streams, args.topology);
+        let plans = streams::plan(ports, queues.streams, args.mode.topology(args.topology));
         let shares = streams::deal(plans.len(), cores.len());
         Forwarding {
             counters: plans.iter().map(|_| Arc::default()).collect(),

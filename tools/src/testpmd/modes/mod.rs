@@ -4,9 +4,13 @@
 //! allocates nothing, takes no lock and logs nothing.
 
 mod csum;
+#[cfg(test)]
+mod fuzz;
+mod icmpecho;
 mod io;
 mod mac;
 mod macswap;
+mod packet;
 mod rxonly;
 mod txonly;
 
@@ -18,6 +22,7 @@ use uverbs_abi::Mac;
 
 use super::checksums::ByDevice;
 use super::lane::Lane;
+use super::streams::Topology;
 use txonly::TxOnly;
 
 pub use txonly::Shape;
@@ -44,23 +49,25 @@ pub enum ModeName {
     TxOnly,
     /// With checksums computed anew.
     Csum,
+    /// Answered, where they are requests.
+    IcmpEcho,
 }
 
 impl ModeName {
     /// All modes, in the order of the error message.
-    const ALL: [ModeName; 6] = [
+    const ALL: [ModeName; 7] = [
         ModeName::Io,
         ModeName::Mac,
         ModeName::MacSwap,
         ModeName::RxOnly,
         ModeName::TxOnly,
         ModeName::Csum,
+        ModeName::IcmpEcho,
     ];
 
     /// Modes of DPDK's that do not exist here.
-    const MISSING: [&str; 8] = [
+    const MISSING: [&str; 7] = [
         "flowgen",
-        "icmpecho",
         "ieee1588",
         "tm",
         "noisy",
@@ -77,6 +84,7 @@ impl ModeName {
             ModeName::RxOnly => "rxonly",
             ModeName::TxOnly => "txonly",
             ModeName::Csum => "csum",
+            ModeName::IcmpEcho => "icmpecho",
         }
     }
 
@@ -84,8 +92,17 @@ impl ModeName {
     pub fn sends_on(self) -> bool {
         matches!(
             self,
-            ModeName::Io | ModeName::Mac | ModeName::MacSwap | ModeName::Csum
+            ModeName::Io | ModeName::Mac | ModeName::MacSwap | ModeName::Csum | ModeName::IcmpEcho
         )
+    }
+
+    /// Which port a packet leaves by, where `asked` is what was asked for: answers go out where the
+    /// request came in.
+    pub fn topology(self, asked: Topology) -> Topology {
+        match self {
+            ModeName::IcmpEcho => Topology::Loop,
+            _ => asked,
+        }
     }
 
     /// The mode for a stream that leaves by a port with MAC `source` towards `peer`. `shape` and
@@ -105,6 +122,7 @@ impl ModeName {
             ModeName::RxOnly => Box::new(rxonly::RxOnly),
             ModeName::TxOnly => Box::new(TxOnly::new(source, peer, shape, pool.clone())),
             ModeName::Csum => Box::new(csum::Csum::new(source, peer, by_device)),
+            ModeName::IcmpEcho => Box::new(icmpecho::IcmpEcho::new(source)),
         }
     }
 }
@@ -166,7 +184,7 @@ mod tests {
         let unknown = "sideways".parse::<ModeName>().unwrap_err();
         assert_eq!(
             unknown,
-            "no such mode; there are io, mac, macswap, rxonly, txonly, csum"
+            "no such mode; there are io, mac, macswap, rxonly, txonly, csum, icmpecho"
         );
     }
 }

@@ -184,13 +184,23 @@ mod tests {
     use super::*;
     use crate::testpmd::lane::tests::{frames, pool, stream_with};
 
+    impl Shape {
+        /// testpmd's packet, in bursts of 4.
+        pub fn of_tests() -> Shape {
+            Shape {
+                segments: vec![64],
+                ip: (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)),
+                udp: (9, 9),
+                multi_flow: false,
+                burst: 4,
+            }
+        }
+    }
+
     fn shape(segments: &[u32]) -> Shape {
         Shape {
             segments: segments.to_vec(),
-            ip: (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)),
-            udp: (9, 9),
-            multi_flow: false,
-            burst: 4,
+            ..Shape::of_tests()
         }
     }
 

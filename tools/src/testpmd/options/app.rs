@@ -92,7 +92,7 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
         value(
             "forward-mode",
             ForwardMode,
-            "MODE: io (default), mac, macswap, rxonly, txonly, csum",
+            "MODE: io (default), mac, macswap, rxonly, txonly, csum, icmpecho",
         ),
         value(
             "rxq",
