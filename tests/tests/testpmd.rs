@@ -7,6 +7,8 @@ use std::fs;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 /// Ordinary pages: the tests must not depend on what the machine has reserved.
 const PAGES: &str = "--no-huge";
 
@@ -138,9 +140,7 @@ fn an_interrupt_stops_it_cleanly_with_the_final_table() {
     .spawn()
     .expect("mana starts");
     std::thread::sleep(Duration::from_millis(1500));
-    let id = child.id().to_string();
-    let killed = Command::new("kill").args(["-INT", &id]).status();
-    assert!(killed.expect("kill").success());
+    rustix::process::kill_process(Pid::from_child(&child), Signal::INT).expect("a child");
     let said = wait(child);
     assert!(said.success, "{}\n{}", said.stdout, said.stderr);
     let (_, table) = said

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 /// Pools small enough for a test machine.
 const SMALL: &str = "--total-num-mbufs=4096";
 
@@ -153,10 +155,7 @@ fn azures_line_runs_on_a_model_and_sigint_ends_it_with_the_final_table() {
     .spawn()
     .expect("mana starts");
     std::thread::sleep(Duration::from_millis(700));
-    let killed = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(killed.expect("kill").success());
+    rustix::process::kill_process(Pid::from_child(&child), Signal::INT).expect("a child");
     let asked = Instant::now();
     while child.try_wait().expect("a child").is_none() {
         assert!(

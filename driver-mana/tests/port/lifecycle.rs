@@ -181,14 +181,16 @@ fn queues_are_used_and_dropped_in_other_threads() {
     let mut port = open_one(&model);
     port.configure(config(2, 2, &pool)).unwrap();
     let Queues { rx, tx } = port.start().unwrap();
-    std::thread::scope(|scope| {
-        for mut queue in rx {
-            scope.spawn(move || queue.rx_burst(&mut Batch::with_capacity(8)));
-        }
-        for mut queue in tx {
-            scope.spawn(move || queue.tx_burst(&mut Batch::with_capacity(8)).sent);
-        }
+    // Joined one by one: the end of a scope would not wait for what rests in a thread's records.
+    let receivers = rx
+        .into_iter()
+        .map(|mut queue| std::thread::spawn(move || queue.rx_burst(&mut Batch::with_capacity(8))));
+    let senders = tx.into_iter().map(|mut queue| {
+        std::thread::spawn(move || queue.tx_burst(&mut Batch::with_capacity(8)).sent)
     });
+    for thread in receivers.chain(senders).collect::<Vec<_>>() {
+        thread.join().unwrap();
+    }
     port.stop(Queues::default()).unwrap();
     assert_eq!(pool.in_use(), 0);
     assert_eq!(model.objects().qps, 0);

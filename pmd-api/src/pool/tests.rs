@@ -322,9 +322,10 @@ fn threads_that_allocate_clone_pass_on_and_drop_lose_nothing() {
         let (sender, receiver) = mpsc::sync_channel::<Mbuf>(64);
         let receiver = Arc::new(std::sync::Mutex::new(receiver));
         thread::scope(|scope| {
+            let mut threads = Vec::new();
             for _ in 0..2 {
                 let (sender, passing, forever) = (sender.clone(), passing.clone(), &forever);
-                scope.spawn(move || {
+                threads.push(scope.spawn(move || {
                     for turn in 0..30 {
                         let mut batch = Batch::with_capacity(16);
                         let pool = if turn % 2 == 0 { &passing } else { forever };
@@ -341,11 +342,11 @@ fn threads_that_allocate_clone_pass_on_and_drop_lose_nothing() {
                             sender.send(mbuf).unwrap();
                         }
                     }
-                });
+                }));
             }
             for _ in 0..2 {
                 let receiver = Arc::clone(&receiver);
-                scope.spawn(move || {
+                threads.push(scope.spawn(move || {
                     let mut kept = Batch::with_capacity(8);
                     while let Ok(mbuf) = receiver.lock().unwrap().recv() {
                         let byte = mbuf.data()[0];
@@ -355,9 +356,14 @@ fn threads_that_allocate_clone_pass_on_and_drop_lose_nothing() {
                             kept.clear();
                         }
                     }
-                });
+                }));
             }
             drop((sender, passing));
+            // The end of a scope waits for the closures only; what rests in a thread's records
+            // goes home later, when its thread-locals are dropped.
+            for thread in threads {
+                thread.join().unwrap();
+            }
         });
         assert!(is_freed(&region), "round {round}");
         assert_eq!(forever.available(), 512, "round {round}");
