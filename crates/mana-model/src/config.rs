@@ -3,7 +3,7 @@
 mod check;
 mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use uverbs_abi::{Mac, PciAddress};
 
@@ -133,9 +133,23 @@ pub struct PortConfig {
     pub netdev_up: bool,
     /// What is behind the port.
     pub link: LinkConfig,
+    /// Pcap file that is written with every frame that the port sends or that arrives at it, in
+    /// order; `None` writes none.
+    pub capture: Option<PathBuf>,
     /// Largest frame in bytes, Ethernet header included; a larger one ends as MTU_DROP
     /// (reference/mana-hardware.md §3.10).
     pub adapter_mtu: u32,
+}
+
+impl PortConfig {
+    /// The files that are written for it.
+    pub(crate) fn written(&self) -> impl Iterator<Item = &Path> {
+        let sent = match &self.link {
+            LinkConfig::Pcap { tx, .. } => tx.as_deref(),
+            _ => None,
+        };
+        sent.into_iter().chain(self.capture.as_deref())
+    }
 }
 
 impl Default for PortConfig {
@@ -144,6 +158,7 @@ impl Default for PortConfig {
             mac: None,
             netdev_up: false,
             link: LinkConfig::Loop,
+            capture: None,
             adapter_mtu: 9014,
         }
     }

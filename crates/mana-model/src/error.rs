@@ -39,7 +39,7 @@ pub enum ModelError {
         expected: &'static str,
     },
     /// An option that may be given once was given twice.
-    #[error("{option}= is given twice (only mac= may repeat)")]
+    #[error("{option}= is given twice (only mac=, link= and capture= may repeat)")]
     Twice {
         /// The option.
         option: String,
@@ -53,6 +53,18 @@ pub enum ModelError {
         macs: usize,
         /// Number of ports.
         ports: usize,
+    },
+    /// As many links or captures as fit neither all ports nor each.
+    #[error("{given} {option}= for {ports} ports ({fix})")]
+    Repeats {
+        /// The option.
+        option: &'static str,
+        /// How often it is given.
+        given: usize,
+        /// Number of ports.
+        ports: usize,
+        /// What would be right.
+        fix: &'static str,
     },
     /// A number outside its range.
     #[error("{device}: {what} is {given}, must be {range}")]
@@ -100,8 +112,8 @@ pub enum ModelError {
         /// Its port, from 0.
         port: usize,
     },
-    /// Two ports write one capture.
-    #[error("{}: two ports would write this file (give each model of one port its own tx=)", .path.display())]
+    /// One file for two captures.
+    #[error("{}: would be written for two ports, or twice for one (give each its own tx= or capture=)", .path.display())]
     SharedCapture {
         /// The file.
         path: PathBuf,

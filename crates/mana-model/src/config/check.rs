@@ -49,14 +49,17 @@ pub(crate) fn check(config: &ModelConfig) -> Result<Vec<(usize, usize)>, ModelEr
             if !macs.insert(mac) {
                 return Err(ModelError::DuplicateMac { device, mac });
             }
+            for path in settings.written() {
+                if !captures.insert(path) {
+                    let path = path.to_owned();
+                    return Err(ModelError::SharedCapture { path });
+                }
+            }
             match &settings.link {
                 LinkConfig::Pair => match waiting.take() {
                     None => waiting = Some((index, device, port)),
                     Some((first, ..)) => pairs.push((first, index)),
                 },
-                LinkConfig::Pcap { tx: Some(path), .. } if !captures.insert(path.clone()) => {
-                    return Err(ModelError::SharedCapture { path: path.clone() });
-                }
                 LinkConfig::Tap(tap) if !taps.insert((tap.netns.clone(), tap.name.clone())) => {
                     return Err(ModelError::SharedTap {
                         name: tap.name.clone(),
@@ -141,7 +144,7 @@ fn ranges(device: &DeviceConfig) -> Result<(), ModelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{DoorbellMode, GenConfig, parse_device};
+    use crate::config::{DoorbellMode, GenConfig, TapConfig, parse_device};
 
     fn machine(texts: &[&str]) -> Result<Vec<(usize, usize)>, String> {
         check(&ModelConfig {
@@ -203,7 +206,20 @@ mod tests {
     fn devices_and_captures_are_not_shared() {
         for (texts, part) in [
             (&["model0", "model0"][..], "two devices are called model0"),
-            (&["model0,ports=2,link=pcap:tx=f"], "f: two ports"),
+            (&["model0,ports=2,link=pcap:tx=f"], "f: would be written"),
+            (&["model0,link=pcap:tx=f,capture=f"], "f: would be written"),
+            (
+                &["model0,capture=f", "model1,capture=f"],
+                "f: would be written",
+            ),
+            (&["model0,ports=2,link=tap:t0"], "tap t0: two ports"),
+            (
+                &[
+                    "model0,link=tap:t0:netns=a",
+                    "model1,link=tap:t0:netns=/run/netns/a",
+                ],
+                "tap t0: two ports",
+            ),
         ] {
             let error = machine(texts).unwrap_err();
             assert!(error.contains(part), "{error}");
@@ -235,8 +251,23 @@ mod tests {
                 ..GenConfig::default()
             })
         };
+        let tap = |queues, mtu| {
+            LinkConfig::Tap(TapConfig {
+                queues,
+                mtu: Some(mtu),
+                ..TapConfig::new("t0")
+            })
+        };
         let mut device = DeviceConfig::default();
-        for (link, part) in [(generator(59, 1), "size"), (generator(60, 0), "flows")] {
+        for (link, part) in [
+            (generator(59, 1), "size"),
+            (generator(60, 0), "flows"),
+            (tap(0, 1500), "queues of tap is 0"),
+            (tap(257, 1500), "queues of tap is 257"),
+            (tap(1, 67), "mtu of tap is 67"),
+            (tap(1, 9001), "mtu of tap is 9001"),
+            (LinkConfig::Tap(TapConfig::new("")), "tap:"),
+        ] {
             device.ports[0].link = link;
             assert!(ranges(&device).unwrap_err().to_string().contains(part));
         }

@@ -1,27 +1,27 @@
 //! The text behind `--vdev=`: one device.
 
-use std::path::{Path, PathBuf};
+mod link;
+
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use uverbs_abi::Mac;
 
-use super::{DeviceConfig, GenConfig, Kernel, LinkConfig, PortConfig, TapConfig};
+use self::link::link;
+use super::{DeviceConfig, GenConfig, Kernel, LinkConfig, PortConfig};
 use crate::ModelError;
 
 const OPTIONS: &[&str] = &[
     "mac",
     "ports",
     "link",
+    "capture",
     "pps",
     "kernel",
     "netdev",
     "driver-id",
     "netlink",
 ];
-const LINKS: &[&str] = &["loop", "pair", "tap", "pcap", "gen", "sink"];
-const TAP_OPTIONS: &[&str] = &["queues", "mtu", "csum", "netns"];
-const PCAP_OPTIONS: &[&str] = &["rx", "tx", "pps"];
-const GEN_OPTIONS: &[&str] = &["pps", "count", "size", "flows"];
 const KERNELS: &[&str] = &["6.12", "7.3"];
 const NETDEV: &[&str] = &["up", "down"];
 const SWITCH: &[&str] = &["on", "off"];
@@ -31,12 +31,13 @@ const SWITCH: &[&str] = &["on", "off"];
 /// | option | meaning | without it |
 /// |---|---|---|
 /// | `mac=aa:bb:cc:dd:ee:ff` | MAC of the next port; repeats | 00:0d:3a:00:DD:PP |
-/// | `ports=N` | number of ports | number of MACs, at least 1 |
-/// | `link=loop` `pair` `sink` | what is behind every port | `loop` |
+/// | `ports=N` | number of ports | how often `mac=`, `link=` or `capture=` is given, at least 1 |
+/// | `link=loop` `pair` `sink` | what is behind every port; repeated: behind the next port | `loop` |
 /// | `link=pcap:rx=FILE:tx=FILE:pps=N` | replay and capture, each part optional | |
 /// | `link=gen:pps=N:count=N:size=BYTES:flows=N` | generator, each part optional | |
 /// | `link=tap:NAME:queues=N:mtu=N:csum=on:netns=NS` | an interface of the kernel, made if missing; parts after the name optional | |
-/// | `pps=N` | rate of `pcap` or `gen`, frames a second | as buffers are posted |
+/// | `pps=N` | rate of `pcap` or `gen` where there is one link, frames a second | as buffers are posted |
+/// | `capture=FILE` | pcap file with all frames of the port, both ways; repeats, one for each port | none |
 /// | `kernel=6.12` `7.3` | whose rules | 6.12 |
 /// | `netdev=up` `down` | state of the netdevs | down |
 /// | `driver-id=N` | the kernel's driver id | 20 |
@@ -64,12 +65,13 @@ pub fn parse_device(text: &str) -> Result<DeviceConfig, ModelError> {
     given.into_device(name)
 }
 
-/// What the text said, each option at most once but `mac`.
+/// What the text said, each option at most once but those with a list.
 #[derive(Default)]
 struct Given {
     macs: Vec<Mac>,
     ports: Option<usize>,
-    link: Option<LinkConfig>,
+    links: Vec<LinkConfig>,
+    captures: Vec<PathBuf>,
     pps: Option<u64>,
     kernel: Option<Kernel>,
     netdev_up: Option<bool>,
@@ -86,7 +88,14 @@ impl Given {
                 Ok(())
             }
             "ports" => once(&mut self.ports, option, number(option, value, "1 to 16")?),
-            "link" => once(&mut self.link, option, link(value)?),
+            "link" => {
+                self.links.push(link(value)?);
+                Ok(())
+            }
+            "capture" => {
+                self.captures.push(file(option, value)?);
+                Ok(())
+            }
             "pps" => once(&mut self.pps, option, rate(option, value)?),
             "kernel" => once(
                 &mut self.kernel,
@@ -113,186 +122,76 @@ impl Given {
     }
 
     fn into_device(self, name: &str) -> Result<DeviceConfig, ModelError> {
-        let ports = self.ports.unwrap_or(self.macs.len().max(1));
+        let named = [self.macs.len(), self.links.len(), self.captures.len(), 1];
+        let ports = (self.ports).unwrap_or(named.into_iter().max().unwrap_or(1));
         if self.macs.len() > ports && ports > 0 {
             return Err(ModelError::MoreMacsThanPorts {
                 macs: self.macs.len(),
                 ports,
             });
         }
-        let mut link = self.link.unwrap_or(LinkConfig::Loop);
-        if let Some(rate) = self.pps {
-            let (LinkConfig::Pcap { pps, .. } | LinkConfig::Gen(GenConfig { pps, .. })) = &mut link
-            else {
-                return Err(ModelError::Value {
-                    option: "pps".to_owned(),
-                    given: rate.to_string(),
-                    expected: "link=gen or link=pcap beside it: other links have no rate",
-                });
-            };
-            once(pps, "pps", rate)?;
-        }
-        let port = |mac| PortConfig {
-            mac,
-            netdev_up: self.netdev_up.unwrap_or(false),
-            link: link.clone(),
-            ..PortConfig::default()
-        };
         if ports > super::MAX_PORTS {
             return Err(super::ports_out_of_range(name, ports));
         }
+        let links = self.links(ports)?;
+        if ![0, ports].contains(&self.captures.len()) {
+            return Err(ModelError::Repeats {
+                option: "capture",
+                given: self.captures.len(),
+                ports,
+                fix: "repeat it, a file for each port",
+            });
+        }
+        let port = |index: usize| PortConfig {
+            mac: self.macs.get(index).copied(),
+            netdev_up: self.netdev_up.unwrap_or(false),
+            link: links[index % links.len()].clone(),
+            capture: self.captures.get(index).cloned(),
+            ..PortConfig::default()
+        };
         let mut device = DeviceConfig::new(self.kernel.unwrap_or_default());
         device.name = name.to_owned();
-        device.ports = (0..ports)
-            .map(|index| port(self.macs.get(index).copied()))
-            .collect();
+        device.ports = (0..ports).map(port).collect();
         device.driver_id = self.driver_id.unwrap_or(device.driver_id);
         device.netlink = self.netlink.unwrap_or(device.netlink);
         Ok(device)
     }
 }
 
-/// `loop`, `pcap:rx=FILE:tx=FILE`, …
-fn link(text: &str) -> Result<LinkConfig, ModelError> {
-    let (kind, rest) = text
-        .split_once(':')
-        .map_or((text, None), |(kind, rest)| (kind, Some(rest)));
-    let without_options = |link| match rest {
-        None => Ok(link),
-        Some(rest) => Err(ModelError::Value {
-            option: format!("link={kind}"),
-            given: rest.to_owned(),
-            expected: "nothing: this link has no options",
-        }),
-    };
-    match kind {
-        "loop" => without_options(LinkConfig::Loop),
-        "pair" => without_options(LinkConfig::Pair),
-        "sink" => without_options(LinkConfig::Sink { capture: false }),
-        "tap" => tap(rest),
-        "pcap" => pcap(rest),
-        "gen" => generator(rest),
-        _ => Err(ModelError::unknown("link", kind, LINKS)),
-    }
-}
-
-fn tap(text: Option<&str>) -> Result<LinkConfig, ModelError> {
-    let text = text.unwrap_or_default();
-    let (name, options) = text
-        .split_once(':')
-        .map_or((text, None), |(name, options)| (name, Some(options)));
-    let (mut queues, mut mtu, mut csum, mut netns) = (None, None, None, None);
-    for (option, value) in link_options(options, TAP_OPTIONS)? {
-        match option {
-            "queues" => once(&mut queues, option, number(option, value, "1 to 256")?)?,
-            "mtu" => once(
-                &mut mtu,
-                option,
-                number(option, value, "bytes, 68 to 9000")?,
-            )?,
-            "csum" => once(&mut csum, option, choice("csum", value, SWITCH)?)?,
-            _ => once(&mut netns, option, namespace(option, value)?)?,
-        }
-    }
-    let usual = TapConfig::new(name);
-    let tap = TapConfig {
-        queues: queues.unwrap_or(usual.queues),
-        csum: csum.unwrap_or(usual.csum),
-        mtu,
-        netns,
-        ..usual
-    };
-    super::check::tap_name(&tap.name)?;
-    Ok(LinkConfig::Tap(tap))
-}
-
-/// A file, or a name as `ip netns` gives them.
-fn namespace(option: &str, value: &str) -> Result<PathBuf, ModelError> {
-    match value {
-        "" | "." | ".." => Err(ModelError::Value {
-            option: option.to_owned(),
-            given: value.to_owned(),
-            expected: "a network namespace: a name of `ip netns list`, or its file",
-        }),
-        path if path.contains('/') => Ok(PathBuf::from(path)),
-        name => Ok(Path::new("/run/netns").join(name)),
-    }
-}
-
-fn pcap(text: Option<&str>) -> Result<LinkConfig, ModelError> {
-    let (mut rx, mut tx, mut pps) = (None, None, None);
-    for (option, value) in link_options(text, PCAP_OPTIONS)? {
-        match option {
-            "rx" => once(&mut rx, option, file(option, value)?)?,
-            "tx" => once(&mut tx, option, file(option, value)?)?,
-            _ => once(&mut pps, option, rate(option, value)?)?,
-        }
-    }
-    if rx.is_none() && tx.is_none() {
-        return Err(ModelError::Value {
-            option: "link".to_owned(),
-            given: "pcap".to_owned(),
-            expected: "pcap:rx=FILE, pcap:tx=FILE or pcap:rx=FILE:tx=FILE",
-        });
-    }
-    Ok(LinkConfig::Pcap { rx, tx, pps })
-}
-
-fn generator(text: Option<&str>) -> Result<LinkConfig, ModelError> {
-    let (mut pps, mut count, mut size, mut flows) = (None, None, None, None);
-    for (option, value) in link_options(text, GEN_OPTIONS)? {
-        match option {
-            "pps" => once(&mut pps, option, rate(option, value)?)?,
-            "count" => once(&mut count, option, number(option, value, "frames")?)?,
-            "size" => once(
-                &mut size,
-                option,
-                number(option, value, "bytes, 60 to 9014")?,
-            )?,
-            _ => once(&mut flows, option, number(option, value, "flows, from 1")?)?,
-        }
-    }
-    let usual = GenConfig::default();
-    Ok(LinkConfig::Gen(GenConfig {
-        pps,
-        count,
-        size: size.unwrap_or(usual.size),
-        flows: flows.unwrap_or(usual.flows),
-    }))
-}
-
-/// Splits `rx=a:b:tx=c` into (rx, a:b), (tx, c): a colon separates only where an option follows.
-fn link_options<'a>(
-    text: Option<&'a str>,
-    valid: &'static [&'static str],
-) -> Result<Vec<(&'a str, &'a str)>, ModelError> {
-    let Some(text) = text else {
-        return Ok(Vec::new());
-    };
-    let begins_option = |part: &str| {
-        part.split_once('=')
-            .is_some_and(|(name, _)| valid.contains(&name))
-    };
-    let mut starts = vec![0];
-    starts.extend(
-        text.match_indices(':')
-            .map(|(at, _)| at + 1)
-            .filter(|&at| begins_option(&text[at..])),
-    );
-    let ends = starts[1..].iter().map(|&next| next - 1).chain([text.len()]);
-    starts
-        .iter()
-        .zip(ends)
-        .map(|(&start, end)| {
-            let part = &text[start..end];
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            if valid.contains(&name) {
-                Ok((name, value))
-            } else {
-                Err(ModelError::unknown("link option", name, valid))
+impl Given {
+    /// One link for all ports, or one for each, with the rate that stands beside it.
+    fn links(&self, ports: usize) -> Result<Vec<LinkConfig>, ModelError> {
+        let mut links = match self.links.as_slice() {
+            [] => vec![LinkConfig::Loop],
+            [_] => self.links.clone(),
+            links if links.len() == ports => self.links.clone(),
+            links => {
+                return Err(ModelError::Repeats {
+                    option: "link",
+                    given: links.len(),
+                    ports,
+                    fix: "give one for all of them or one for each",
+                });
             }
+        };
+        let Some(rate) = self.pps else {
+            return Ok(links);
+        };
+        if let [LinkConfig::Pcap { pps, .. } | LinkConfig::Gen(GenConfig { pps, .. })] = &mut *links
+        {
+            once(pps, "pps", rate)?;
+            return Ok(links);
+        }
+        let expected = match links.as_slice() {
+            [_] => "link=gen or link=pcap beside it: other links have no rate",
+            _ => "a single link: write the rate into its link, as in link=gen:pps=7",
+        };
+        Err(ModelError::Value {
+            option: "pps".to_owned(),
+            given: rate.to_string(),
+            expected,
         })
-        .collect()
+    }
 }
 
 fn once<T>(slot: &mut Option<T>, option: &str, value: T) -> Result<(), ModelError> {
@@ -350,6 +249,7 @@ fn choice(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TapConfig;
 
     fn message(text: &str) -> String {
         parse_device(text).expect_err(text).to_string()
@@ -396,6 +296,60 @@ mod tests {
     }
 
     #[test]
+    fn a_tap_has_a_name_and_options() {
+        let tap = |text: &str| match &parse_device(text).unwrap().ports[0].link {
+            LinkConfig::Tap(tap) => tap.clone(),
+            link => panic!("{link:?}"),
+        };
+        assert_eq!(tap("model0,link=tap:t0"), TapConfig::new("t0"));
+        let expected = TapConfig {
+            name: "mana.tap-0".to_owned(),
+            queues: 4,
+            mtu: Some(9000),
+            csum: true,
+            netns: Some("/run/netns/blue".into()),
+        };
+        let text = "model0,link=tap:mana.tap-0:queues=4:mtu=9000:csum=on:netns=blue";
+        assert_eq!(tap(text), expected);
+        let path = tap("model0,link=tap:t0:csum=off:netns=/proc/1/ns/net").netns;
+        assert_eq!(path, Some("/proc/1/ns/net".into()));
+    }
+
+    #[test]
+    fn links_and_captures_are_given_to_ports_in_order_and_count_them() {
+        let device = parse_device("model0,link=tap:a,link=gen:pps=7,capture=f,capture=g").unwrap();
+        let [first, second] = &device.ports[..] else {
+            panic!("{device:?}");
+        };
+        assert_eq!(first.link, LinkConfig::Tap(TapConfig::new("a")));
+        assert!(matches!(second.link, LinkConfig::Gen(_)));
+        assert_eq!(
+            [&first.capture, &second.capture],
+            [&Some("f".into()), &Some("g".into())]
+        );
+        let device = parse_device("model0,ports=3,link=sink").unwrap();
+        let sink = LinkConfig::Sink { capture: false };
+        assert!(device.ports.iter().all(|port| port.link == sink));
+        assert_eq!(device.ports[0].capture, None);
+        for (text, part) in [
+            ("model0,ports=3,link=sink,link=loop", "2 link= for 3 ports"),
+            ("model0,ports=1,link=sink,link=loop", "2 link= for 1 ports"),
+            (
+                "model0,ports=2,capture=f",
+                "1 capture= for 2 ports (repeat it",
+            ),
+            (
+                "model0,mac=0:0:0:0:0:2,capture=f,capture=g,ports=1",
+                "2 capture= for 1",
+            ),
+            ("model0,link=gen,link=gen,pps=7", "link=gen:pps=7"),
+            ("model0,capture=", "a file name"),
+        ] {
+            assert!(message(text).contains(part), "{text}: {}", message(text));
+        }
+    }
+
+    #[test]
     fn a_file_name_may_hold_a_colon() {
         let device = parse_device("model0,link=pcap:rx=/a:b/c.pcap:tx=d:pps=5").unwrap();
         let expected = LinkConfig::Pcap {
@@ -426,6 +380,8 @@ mod tests {
             ("model0,link=lop", "`loop`", "sink"),
             ("model0,link=pcap:rxx=f", "`rx`", "tx"),
             ("model0,link=gen:sise=3", "`size`", "flows"),
+            ("model0,link=tap:t0:mtus=3", "`mtu`", "netns"),
+            ("model0,link=tap:t0:csum=onn", "`on`", "off"),
             ("model0,kernel=6.2", "`6.12`", "7.3"),
             ("model0,netdev=upp", "`up`", "down"),
             ("model0,netlink=onn", "`on`", "off"),
@@ -450,6 +406,20 @@ mod tests {
             ("model0,link=pcap", ["pcap", "rx=FILE"]),
             ("model0,link=pcap:rx=", ["rx=", "file name"]),
             ("model0,link=loop:pps=3", ["link=loop", "no options"]),
+            ("model0,link=tap", ["tap:", "1 to 15 bytes"]),
+            ("model0,link=tap::mtu=1500", ["tap:", "1 to 15 bytes"]),
+            (
+                "model0,link=tap:0123456789abcdef",
+                ["0123456789abcdef", "1 to 15"],
+            ),
+            ("model0,link=tap:a b", ["a b", "white space"]),
+            ("model0,link=tap:a/b", ["a/b", "white space"]),
+            ("model0,link=tap:t%d", ["t%d", "`%`"]),
+            ("model0,link=tap:..", ["tap:..", "1 to 15"]),
+            ("model0,link=tap:t0:queues=x", ["queues=x", "1 to 256"]),
+            ("model0,link=tap:t0:mtu=big", ["mtu=big", "bytes"]),
+            ("model0,link=tap:t0:mtu=1:mtu=2", ["mtu", "twice"]),
+            ("model0,link=tap:t0:netns=", ["netns=", "ip netns list"]),
             ("model0,", ["option", "kernel"]),
         ] {
             let message = message(text);

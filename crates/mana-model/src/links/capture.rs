@@ -1,5 +1,6 @@
-//! A file that gets what a port sends.
+//! A file that gets what a port sends, or all its frames.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,27 @@ use crate::pcap;
 
 /// Longest time that a frame stays out of the file while others follow.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+/// Files that are in use, by device and inode: one may have several names.
+pub(super) struct Files {
+    replayed: HashSet<(u64, u64)>,
+    written: HashSet<(u64, u64)>,
+}
+
+impl Files {
+    pub(super) fn replayed<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
+        Self {
+            replayed: paths.filter_map(identity).collect(),
+            written: HashSet::new(),
+        }
+    }
+}
+
+/// `None` where there is no such file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
 
 /// A capture that is being written. Dropping it flushes.
 pub(super) struct Capture {
@@ -28,24 +50,26 @@ pub(super) struct Capture {
 }
 
 impl Capture {
-    /// Creates the file, unless it is one of those that are `replayed`: creating would empty it.
-    pub(super) fn create<'a>(
-        path: &Path,
-        mut replayed: impl Iterator<Item = &'a Path>,
-    ) -> Result<Self, ModelError> {
+    /// Creates the file, unless it is one of `files`: creating would empty it. It is one of them from
+    /// then on.
+    pub(super) fn create(path: &Path, files: &mut Files) -> Result<Self, ModelError> {
         let error = |cause| ModelError::Capture {
             path: path.to_owned(),
             cause,
         };
-        let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
         let own = identity(path);
-        if own.is_some() && replayed.any(|other| identity(other) == own) {
+        if own.is_some_and(|own| files.replayed.contains(&own)) {
             return Err(error(
-                "is replayed, so it can't be written (name another file as tx=)".into(),
+                "is replayed, so it can't be written (name another file as tx= or capture=)".into(),
             ));
+        }
+        if own.is_some_and(|own| files.written.contains(&own)) {
+            let path = path.to_owned();
+            return Err(ModelError::SharedCapture { path });
         }
         let writer = pcap::Writer::create(path)
             .map_err(|cause| error(format!("can't be written: {cause}")))?;
+        files.written.extend(identity(path));
         Ok(Self {
             path: path.to_owned(),
             writer: Some(writer),

@@ -15,7 +15,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::capture::Capture;
+use self::capture::{Capture, Files};
 use self::generator::Generator;
 use self::pace::Pace;
 use self::replay::Replay;
@@ -45,6 +45,8 @@ struct End {
     target: Target,
     /// Frames on their way to the port.
     wire: Wire,
+    /// Gets what the port sends and what arrives at it.
+    capture: Option<Capture>,
 }
 
 /// What becomes of a frame for which no buffer is posted.
@@ -132,18 +134,22 @@ impl Links {
                     source,
                     target,
                     wire: Wire::default(),
+                    capture: None,
                 });
             }
         }
         // Creating a file empties it, so all that are replayed must have been read by now.
         let ports = devices.iter().flat_map(|device| &device.ports);
-        for (end, settings) in ends.iter_mut().zip(ports.clone()) {
+        let mut files = Files::replayed(ports.clone().filter_map(|port| match &port.link {
+            LinkConfig::Pcap { rx, .. } => rx.as_deref(),
+            _ => None,
+        }));
+        for (end, settings) in ends.iter_mut().zip(ports) {
             if let LinkConfig::Pcap { tx: Some(path), .. } = &settings.link {
-                let replayed = ports.clone().filter_map(|port| match &port.link {
-                    LinkConfig::Pcap { rx, .. } => rx.as_deref(),
-                    _ => None,
-                });
-                end.target = Target::Capture(Capture::create(path, replayed)?);
+                end.target = Target::Capture(Capture::create(path, &mut files)?);
+            }
+            if let Some(path) = &settings.capture {
+                end.capture = Some(Capture::create(path, &mut files)?);
             }
         }
         Ok(Self {
@@ -170,7 +176,7 @@ impl Links {
                 Source::Replay { pace, .. } | Source::Generator { pace, .. } => pace.tick(now),
                 Source::None | Source::Tap(_) => {}
             }
-            if let Target::Capture(capture) = &mut end.target {
+            for capture in end.captures() {
                 capture.tick(now);
             }
         }
@@ -223,7 +229,15 @@ impl Links {
     /// Takes a frame that send queue `queue` of `port` sent.
     #[inline]
     pub(crate) fn send(&mut self, port: usize, queue: u32, frame: &[u8]) {
-        let End { source, target, .. } = &mut self.ends[port];
+        let End {
+            source,
+            target,
+            capture,
+            ..
+        } = &mut self.ends[port];
+        if let Some(capture) = capture {
+            capture.write(frame);
+        }
         match target {
             Target::Port(peer) => {
                 let peer = *peer;
@@ -260,20 +274,12 @@ impl Links {
     /// The next frame for `port`, in place of what `frame` held; false if there is none now.
     #[inline]
     pub(crate) fn receive(&mut self, port: usize, frame: &mut Vec<u8>) -> bool {
-        let End { source, wire, .. } = &mut self.ends[port];
-        if wire.pop(frame) {
-            return true;
+        let end = &mut self.ends[port];
+        let arrived = end.wire.pop(frame) || end.source.next(frame);
+        if let (true, Some(capture)) = (arrived, &mut end.capture) {
+            capture.write(frame);
         }
-        match source {
-            Source::None => false,
-            Source::Replay { replay, pace } => {
-                !replay.is_done() && pace.take() && replay.next(frame)
-            }
-            Source::Generator { generator, pace } => {
-                !generator.is_done() && pace.take() && generator.next(frame)
-            }
-            Source::Tap(tap) => tap.read(frame),
-        }
+        arrived
     }
 
     /// Takes what a capturing sink has kept, oldest first; empty for other links.
@@ -291,7 +297,32 @@ impl Links {
     }
 }
 
+impl Source {
+    /// The next frame, in place of what `frame` held; false if there is none now.
+    #[inline]
+    fn next(&mut self, frame: &mut Vec<u8>) -> bool {
+        match self {
+            Source::None => false,
+            Source::Replay { replay, pace } => {
+                !replay.is_done() && pace.take() && replay.next(frame)
+            }
+            Source::Generator { generator, pace } => {
+                !generator.is_done() && pace.take() && generator.next(frame)
+            }
+            Source::Tap(tap) => tap.read(frame),
+        }
+    }
+}
+
 impl End {
+    fn captures(&mut self) -> impl Iterator<Item = &mut Capture> {
+        let target = match &mut self.target {
+            Target::Capture(capture) => Some(capture),
+            _ => None,
+        };
+        target.into_iter().chain(&mut self.capture)
+    }
+
     fn tap(&self) -> Option<&Tap> {
         match &self.source {
             Source::Tap(tap) => Some(tap),
@@ -304,7 +335,7 @@ impl End {
             Source::None | Source::Tap(_) => false,
             Source::Replay { pace, .. } | Source::Generator { pace, .. } => !pace.is_unlimited(),
         };
-        paced || matches!(self.target, Target::Capture(_))
+        paced || self.capture.is_some() || matches!(self.target, Target::Capture(_))
     }
 
     fn is_drained(&self) -> bool {
@@ -317,7 +348,7 @@ impl End {
         let written = match &self.target {
             Target::Capture(capture) => capture.is_flushed(),
             _ => true,
-        };
+        } && self.capture.as_ref().is_none_or(Capture::is_flushed);
         done && written && self.wire.is_empty()
     }
 }

@@ -8,12 +8,22 @@ use super::*;
 use crate::config::{GenConfig, PortConfig};
 
 fn try_links(links: &[LinkConfig], pairs: &[(usize, usize)]) -> Result<Links, ModelError> {
-    let port = |link: &LinkConfig| PortConfig {
+    try_captured(links, &[], pairs)
+}
+
+/// Links with a capture each, as far as there are some.
+fn try_captured(
+    links: &[LinkConfig],
+    captures: &[&Path],
+    pairs: &[(usize, usize)],
+) -> Result<Links, ModelError> {
+    let port = |(index, link): (usize, &LinkConfig)| PortConfig {
         link: link.clone(),
+        capture: captures.get(index).map(|path| path.to_path_buf()),
         ..PortConfig::default()
     };
     let device = DeviceConfig {
-        ports: links.iter().map(port).collect(),
+        ports: links.iter().enumerate().map(port).collect(),
         ..DeviceConfig::default()
     };
     Links::new(&[device], pairs)
@@ -194,6 +204,62 @@ fn delivered_frames_arrive_whatever_the_link_is() {
         assert_eq!(receive(&mut links, port), Some(vec![9]));
     }
     assert!(links.drained());
+}
+
+#[test]
+fn a_capture_has_the_frames_of_both_directions_in_order_on_any_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["pair", "sink", "replay"].map(|name| folder.path().join(name));
+    let configs = [
+        LinkConfig::Pair,
+        LinkConfig::Sink { capture: false },
+        replay(&capture(&folder), None, None),
+        LinkConfig::Pair,
+    ];
+    let paths: Vec<&Path> = files.iter().map(|file| &**file).collect();
+    let mut links = try_captured(&configs, &paths, &[(0, 3)]).unwrap();
+    let frame = |byte| vec![byte; 60];
+    links.send(0, 0, &frame(1));
+    links.send(3, 0, &frame(2));
+    assert_eq!(receive(&mut links, 0), Some(frame(2)));
+    links.send(0, 0, &frame(3));
+    links.send(1, 0, &frame(4));
+    links.deliver(1, &frame(5));
+    assert_eq!(receive(&mut links, 1), Some(frame(5)));
+    let replayed = receive(&mut links, 2).unwrap();
+    links.send(2, 0, &frame(6));
+    assert!(!links.drained());
+    for port in 2..4 {
+        while receive(&mut links, port).is_some() {}
+    }
+    links.tick();
+    links.tick();
+    assert!(links.drained());
+    let frames = |index: usize| crate::pcap::read(&files[index]).unwrap();
+    assert_eq!(frames(0), [frame(1), frame(2), frame(3)]);
+    assert_eq!(frames(1), [frame(4), frame(5)]);
+    assert_eq!(frames(2)[..2], [replayed, frame(6)]);
+    assert_eq!(frames(2).len(), 11);
+    // The format's first bytes: nanoseconds, version 2.4, no frame cut, Ethernet.
+    let head = [
+        0x4D, 0x3C, 0xB2, 0xA1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0,
+    ];
+    assert_eq!(std::fs::read(&files[0]).unwrap()[..24], head);
+}
+
+#[test]
+fn a_file_is_written_by_one_capture_whatever_it_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rx, file) = (capture(&folder), folder.path().join("f"));
+    let alias = folder.path().join("alias");
+    std::os::unix::fs::symlink(&file, &alias).unwrap();
+    let sink = || LinkConfig::Sink { capture: false };
+    let error = try_captured(&[sink(), sink()], &[&file, &alias], &[]).err();
+    let error = error.unwrap().to_string();
+    assert!(error.contains("alias: would be written for two"), "{error}");
+    let error = try_captured(&[replay(&rx, None, None)], &[&rx], &[]).err();
+    assert!(error.unwrap().to_string().contains("is replayed"));
+    assert_eq!(crate::pcap::read(&rx).unwrap().len(), 10);
 }
 
 #[test]
