@@ -9,6 +9,8 @@
 //! Writing work and telling the device about it are two steps: nothing that was written is visible
 //! as work before `commit` rings the doorbell.
 //!
+//! [`cycles`] reads the processor's time-stamp counter, for those who measure what a burst costs.
+//!
 //! All structures are little-endian; bit 0 is the least significant bit. Sources are sections of
 //! `reference/mana-hardware.md`, named `§n` throughout.
 
@@ -18,6 +20,7 @@
 compile_error!("MANA's structures are little-endian and are written here in native order");
 
 pub mod cqe;
+pub mod cycles;
 pub mod doorbell;
 pub mod eqe;
 pub mod hash_type;

@@ -416,3 +416,36 @@ fn a_closed_output_ends_the_run() {
     };
     assert_eq!(status.code(), Some(1));
 }
+
+#[test]
+fn burst_sizes_and_cycles_are_told_only_when_asked_for() {
+    let line =
+        format!("--vdev=model0,link=gen:count=2000 -- --forward-mode=macswap --burst=16 {SMALL} ");
+    let plain = Run::of(&line).succeeded();
+    assert!(!plain.stdout.contains("-bursts"), "{}", plain.stdout);
+    assert!(!plain.stdout.contains("CPU cycles"), "{}", plain.stdout);
+
+    let run = Run::of(&(line + "--record-burst-stats --record-core-cycles")).succeeded();
+    let after = |text: &str| {
+        let rest = run.stdout.split(text).nth(1);
+        rest.unwrap_or_else(|| panic!("{text} is missing in {}", run.stdout))
+    };
+    let number = |text: &str| -> f64 {
+        let digits = after(text).trim_start().split([' ', ')']).next();
+        digits.expect("a word").parse().expect("a number")
+    };
+    assert!(number("  RX-bursts : ") >= 125.0);
+    assert!(number("  TX-bursts : ") >= 125.0);
+    // Empty bursts come first, however few; none is larger than what was asked for.
+    for text in ["  RX-bursts : ", "  TX-bursts : "] {
+        let line = after(text).lines().next().expect("a line");
+        assert!(line.contains("% of 0 pkts + "), "{line}");
+        let sizes = line.split("% of ").skip(1);
+        let sizes = sizes.filter_map(|rest| rest.split(' ').next()?.parse::<u32>().ok());
+        assert!(sizes.max() <= Some(16), "{line}");
+    }
+    assert_eq!(number("/ total macswap packets="), 2000.0);
+    let cycles = number("(total cycles=");
+    assert!((number("CPU cycles/packet=") - cycles / 2000.0).abs() < 0.01);
+    assert!(number(&format!("/ total macswap packets={}) at ", 2000)) > 20.0);
+}

@@ -65,6 +65,10 @@ pub struct AppArgs {
     pub max_pkt_len: Option<u32>,
     /// Whether `--auto-start` was given (forwarding starts in any case).
     pub auto_start: bool,
+    /// Whether the sizes of bursts are recorded.
+    pub record_bursts: bool,
+    /// Whether cycles a packet are recorded.
+    pub record_cycles: bool,
     /// Whether one burst is sent on every stream first.
     pub tx_first: bool,
     /// `--no-huge` on this side.
@@ -103,6 +107,8 @@ impl Default for AppArgs {
             stats_period: None,
             max_pkt_len: None,
             auto_start: false,
+            record_bursts: false,
+            record_cycles: false,
             tx_first: false,
             no_huge: false,
             duration: None,
@@ -200,6 +206,8 @@ impl AppArgs {
                 self.max_pkt_len = Some(number(given, 64, u64::from(u16::MAX))? as u32);
             }
             AppOption::AutoStart => self.auto_start = true,
+            AppOption::RecordBurstStats => self.record_bursts = true,
+            AppOption::RecordCoreCycles => self.record_cycles = true,
             AppOption::TxFirst => self.tx_first = true,
             AppOption::NoHuge => self.no_huge = true,
             AppOption::InMemory => {}

@@ -7,7 +7,7 @@ use uverbs_abi::Mac;
 
 use super::cores::{Lcore, socket_of};
 use super::modes::ModeName;
-use super::stats::{BadChecksums, Rates, StreamStats};
+use super::stats::Rates;
 use super::streams::StreamPlan;
 
 /// What the start-up lines tell of a port.
@@ -172,109 +172,6 @@ pub fn port_statistics(out: &mut String, port: usize, stats: &PortStats, rates: 
     );
 }
 
-/// One stream's lines of the final statistics; nothing for a stream that did nothing. Wrong checksums
-/// are told of csum mode.
-pub fn stream_statistics(out: &mut String, mode: ModeName, plan: &StreamPlan, stats: &StreamStats) {
-    const BORDER: &str = "-------";
-    if stats.rx_packets + stats.tx_packets + stats.tx_dropped == 0 {
-        return;
-    }
-    let _ = write!(
-        out,
-        "\n  {BORDER} Forward Stats for RX Port={:2}/Queue={:2} -> TX Port={:2}/Queue={:2} \
-         {BORDER}\n  \
-         RX-packets: {:<14} TX-packets: {:<14} TX-dropped: {:<14}",
-        plan.rx_port,
-        plan.queue,
-        plan.tx_port,
-        plan.queue,
-        stats.rx_packets,
-        stats.tx_packets,
-        stats.tx_dropped,
-    );
-    if mode == ModeName::Csum {
-        let bad = &stats.bad;
-        let _ = write!(
-            out,
-            "  RX- bad IP checksum: {:<14}  Rx- bad L4 checksum: {:<14} \
-             Rx- bad outer L4 checksum: {:<14}\n RX- bad outer IP checksum: {:<14}",
-            bad.ip, bad.l4, 0, bad.outer_ip,
-        );
-    }
-    out.push('\n');
-}
-
-/// What the streams of a port add to its table.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct StreamTotals {
-    /// Packets that no TX queue of it took.
-    pub tx_dropped: u64,
-    /// In csum mode: packets that it received with a wrong checksum.
-    pub bad: Option<BadChecksums>,
-}
-
-/// One port's table of the final statistics.
-pub fn forward_statistics(
-    out: &mut String,
-    port: usize,
-    stats: &PortStats,
-    streams: &StreamTotals,
-) {
-    const BORDER: &str = "----------------------";
-    let _ = write!(
-        out,
-        "\n  {BORDER} Forward statistics for port {port:<2} {BORDER}\n  \
-         RX-packets: {:<14} RX-dropped: {:<14}RX-total: {}\n",
-        stats.rx_packets,
-        stats.rx_missed,
-        stats.rx_packets + stats.rx_missed,
-    );
-    if let Some(bad) = &streams.bad {
-        // MANA does not report an outer UDP checksum.
-        let _ = write!(
-            out,
-            "  Bad-ipcsum: {:<14} Bad-l4csum: {:<14}Bad-outer-l4csum: {:<14}\n  \
-             Bad-outer-ipcsum: {:<14}\n",
-            bad.ip, bad.l4, 0, bad.outer_ip,
-        );
-    }
-    if stats.rx_errors + stats.rx_nombuf > 0 {
-        let _ = writeln!(out, "  RX-error: {}", stats.rx_errors);
-        let _ = writeln!(out, "  RX-nombufs: {:<14}", stats.rx_nombuf);
-    }
-    let tx_dropped = streams.tx_dropped;
-    let _ = write!(
-        out,
-        "  TX-packets: {:<14} TX-dropped: {tx_dropped:<14}TX-total: {}\n  \
-         {BORDER}--------------------------------{BORDER}\n",
-        stats.tx_packets,
-        stats.tx_packets + tx_dropped,
-    );
-}
-
-/// The table over all ports.
-pub fn accumulated_statistics(out: &mut String, stats: &PortStats, tx_dropped: u64) {
-    const BORDER: &str = "+++++++++++++++";
-    let _ = write!(
-        out,
-        "\n  {BORDER} Accumulated forward statistics for all ports{BORDER}\n  \
-         RX-packets: {:<14} RX-dropped: {:<14}RX-total: {}\n  \
-         TX-packets: {:<14} TX-dropped: {tx_dropped:<14}TX-total: {}\n",
-        stats.rx_packets,
-        stats.rx_missed,
-        stats.rx_packets + stats.rx_missed,
-        stats.tx_packets,
-        stats.tx_packets + tx_dropped,
-    );
-    if stats.rx_nombuf > 0 {
-        let _ = writeln!(out, "  RX-nombufs: {:<14}", stats.rx_nombuf);
-    }
-    let _ = writeln!(
-        out,
-        "  {BORDER}++++++++++++++++++++++++++++++++++++++++++++++{BORDER}\n\nDone."
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,51 +216,6 @@ mod tests {
         let mut out = String::new();
         periodic_heading(&mut out, true);
         assert!(out.starts_with("\x1b[2J\x1b[1;1H\n"));
-    }
-
-    #[test]
-    fn the_final_tables_are_testpmds() {
-        let mut out = String::new();
-        let plan = StreamPlan {
-            rx_port: 1,
-            tx_port: 1,
-            queue: 0,
-        };
-        let stream = StreamStats {
-            tx_packets: 860_821_344,
-            tx_dropped: 954_740_096,
-            ..StreamStats::default()
-        };
-        stream_statistics(&mut out, ModeName::TxOnly, &plan, &stream);
-        stream_statistics(&mut out, ModeName::TxOnly, &plan, &StreamStats::default());
-        let stats = PortStats {
-            tx_packets: 3_362_947_936,
-            ..PortStats::default()
-        };
-        let streams = StreamTotals {
-            tx_dropped: 2_021_105_632,
-            ..StreamTotals::default()
-        };
-        forward_statistics(&mut out, 1, &stats, &streams);
-        accumulated_statistics(&mut out, &stats, 2_021_105_632);
-        let expected = [
-            "",
-            "  ------- Forward Stats for RX Port= 1/Queue= 0 -> TX Port= 1/Queue= 0 -------",
-            "  RX-packets: 0              TX-packets: 860821344      TX-dropped: 954740096     ",
-            "",
-            "  ---------------------- Forward statistics for port 1  ----------------------",
-            "  RX-packets: 0              RX-dropped: 0             RX-total: 0",
-            "  TX-packets: 3362947936     TX-dropped: 2021105632    TX-total: 5384053568",
-            "  ----------------------------------------------------------------------------",
-            "",
-            "  +++++++++++++++ Accumulated forward statistics for all ports+++++++++++++++",
-            "  RX-packets: 0              RX-dropped: 0             RX-total: 0",
-            "  TX-packets: 3362947936     TX-dropped: 2021105632    TX-total: 5384053568",
-            "  ++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++++",
-            "",
-            "Done.",
-        ];
-        assert_eq!(lines(&out), expected);
     }
 
     #[test]
@@ -416,71 +268,5 @@ mod tests {
             "      TX offloads=0x0 - TX RS bit threshold=0",
         ];
         assert_eq!(lines(&out), expected);
-    }
-
-    /// The lines as DPDK's test plans quote them (Bad-ipcsum, Bad-l4csum), with the two fields that
-    /// later releases added.
-    #[test]
-    fn csum_mode_tells_of_wrong_checksums() {
-        let bad = BadChecksums {
-            ip: 12,
-            l4: 345,
-            outer_ip: 6,
-        };
-        let mut out = String::new();
-        let streams = StreamTotals {
-            tx_dropped: 0,
-            bad: Some(bad),
-        };
-        forward_statistics(&mut out, 0, &PortStats::default(), &streams);
-        let expected = [
-            "  RX-packets: 0              RX-dropped: 0             RX-total: 0",
-            "  Bad-ipcsum: 12             Bad-l4csum: 345           Bad-outer-l4csum: 0             ",
-            "  Bad-outer-ipcsum: 6             ",
-            "  TX-packets: 0              TX-dropped: 0             TX-total: 0",
-        ];
-        assert_eq!(lines(&out)[2..6], expected);
-
-        let mut out = String::new();
-        let plan = StreamPlan {
-            rx_port: 0,
-            tx_port: 1,
-            queue: 3,
-        };
-        let stats = StreamStats {
-            rx_packets: 1000,
-            tx_packets: 1000,
-            bad,
-            ..StreamStats::default()
-        };
-        stream_statistics(&mut out, ModeName::Csum, &plan, &stats);
-        let expected = [
-            "  ------- Forward Stats for RX Port= 0/Queue= 3 -> TX Port= 1/Queue= 3 -------",
-            "  RX-packets: 1000           TX-packets: 1000           TX-dropped: 0               \
-             RX- bad IP checksum: 12              Rx- bad L4 checksum: 345            \
-             Rx- bad outer L4 checksum: 0             ",
-            " RX- bad outer IP checksum: 6             ",
-        ];
-        assert_eq!(lines(&out)[1..], expected);
-    }
-
-    #[test]
-    fn lost_buffers_appear_only_where_there_are_some() {
-        let mut out = String::new();
-        let stats = PortStats {
-            rx_errors: 3,
-            rx_nombuf: 4,
-            ..PortStats::default()
-        };
-        forward_statistics(&mut out, 0, &stats, &StreamTotals::default());
-        assert!(
-            out.contains("\n  RX-error: 3\n  RX-nombufs: 4             \n"),
-            "{out}"
-        );
-        accumulated_statistics(&mut out, &stats, 0);
-        assert!(
-            out.contains("TX-total: 0\n  RX-nombufs: 4             \n  +++"),
-            "{out}"
-        );
     }
 }

@@ -81,6 +81,11 @@ impl<Rx: RxBurst, Tx: TxBurst> Stream<Rx, Tx> {
         }
     }
 
+    /// Its counters.
+    pub fn counters(&self) -> &StreamCounters {
+        &self.counters
+    }
+
     /// Gives the queues back.
     pub fn into_queues(self) -> (Option<Rx>, Option<Tx>) {
         (self.rx, self.tx)
@@ -107,6 +112,7 @@ impl Lane<'_> {
             return 0;
         };
         let received = rx.rx_burst(self.batch);
+        self.counters.record_rx(received);
         if received > 0 {
             self.counters.received(received);
         }
@@ -117,6 +123,7 @@ impl Lane<'_> {
     /// packets were sent.
     pub fn transmit_once(&mut self) -> usize {
         let sent = self.burst();
+        self.counters.record_tx(sent);
         self.drop_rest();
         sent
     }
@@ -124,18 +131,22 @@ impl Lane<'_> {
     /// Sends the batch, waiting for room as long as the queue makes progress and [`Patience`]
     /// beyond that. What is left then is dropped and counted.
     pub fn transmit_all(&mut self) {
-        self.burst();
+        let mut sent = self.burst();
         if self.batch.is_empty() {
+            self.counters.record_tx(sent);
             return;
         }
         let mut progress = Instant::now();
         while !self.batch.is_empty() && progress.elapsed() < self.patience.limit {
-            if self.reclaim() + self.burst() > 0 {
+            let (reclaimed, more) = (self.reclaim(), self.burst());
+            sent += more;
+            if reclaimed + more > 0 {
                 progress = Instant::now();
             } else {
                 self.patience.pause();
             }
         }
+        self.counters.record_tx(sent);
         self.drop_rest();
     }
 
@@ -310,13 +321,6 @@ pub mod tests {
             let gives = *self.0.reclaimed.lock().unwrap();
             *self.0.room.lock().unwrap() += gives;
             gives
-        }
-    }
-
-    impl<Rx, Tx> Stream<Rx, Tx> {
-        /// Its counters.
-        pub fn counters(&self) -> &StreamCounters {
-            &self.counters
         }
     }
 

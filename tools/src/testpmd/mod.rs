@@ -3,9 +3,11 @@
 //! `eal_args` and `app_args` read the two sides of the command line (`getopt` is their grammar,
 //! `options` their tables); `devices` makes models or the machine's devices of the device
 //! arguments; `setup` builds pools, queues and streams; `workers` forward, each stream by one of
-//! `modes` on a `lane`; `run` is the order of it all and `display` what it prints.
+//! `modes` on a `lane`; `run` is the order of it all, `display` and
+//! `summary` are what it prints.
 
 mod app_args;
+mod bursts;
 mod checksums;
 mod cores;
 mod devices;
@@ -22,6 +24,7 @@ mod run;
 mod setup;
 mod stats;
 mod streams;
+mod summary;
 mod workers;
 
 use std::io::IsTerminal;

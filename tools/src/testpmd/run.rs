@@ -13,15 +13,16 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::app_args::AppArgs;
 use super::cores::{self, CorePlan};
 use super::devices::Machine;
-use super::display::{self, Plan, PortLine, StreamTotals};
+use super::display::{self, Plan, PortLine};
 use super::eal_args::EalArgs;
 use super::error::Error;
 use super::json;
 use super::lane::Patience;
 use super::modes::ModeName;
 use super::setup::{Forwarding, Pools, QueuePlan, StartedPort, return_queues};
-use super::stats::{BadChecksums, RateMeter, StreamStats};
+use super::stats::{RateMeter, StreamStats};
 use super::streams::Topology;
+use super::summary::{self, Summary};
 use super::workers::{Crew, Pulse};
 
 /// How often the main core looks whether something is to be done.
@@ -84,7 +85,7 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
     }
     say("Checking link statuses...\nDone\n")?;
 
-    let summary = forward(&machine, &mut started, &pools, app, queues, &plan, &stop)?;
+    let outcome = forward(&machine, &mut started, &pools, app, queues, &plan, &stop)?;
     drop(pools);
     tear_down(started)?;
     let findings = machine.finish();
@@ -92,14 +93,14 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
         eprintln!("finding: {finding}");
     }
     if app.json {
-        let line = json::line(summary.seconds, &summary.ports, findings.len());
+        let line = json::line(outcome.seconds, &outcome.ports, findings.len());
         say(&format!("{}\n", line.map_err(io::Error::from)?))?;
     }
     Ok(findings.len())
 }
 
 /// What a run counted.
-struct Summary {
+struct Outcome {
     seconds: f64,
     ports: Vec<PortStats>,
 }
@@ -113,7 +114,7 @@ fn forward(
     queues: QueuePlan,
     cores: &CorePlan,
     stop: &Arc<AtomicBool>,
-) -> Result<Summary, Error> {
+) -> Result<Outcome, Error> {
     let is_model = machine.model().is_some();
     let patience = if is_model {
         Patience::MODEL
@@ -164,19 +165,27 @@ fn forward(
         .map(|(core, _)| *core)
         .zip(shares)
         .collect();
-    let crew = Crew::start(work, yields)?;
-    let start = Instant::now();
+    let crew = Crew::start(work, yields, app.record_cycles)?;
+    let (start, first_cycle) = (Instant::now(), gdma::cycles::now());
     let waited = wait(machine, ports, app, &forwarding, crew.pulses(), stop, start);
     let stopping = say("Telling cores to stop...\nWaiting for lcores to finish...\n");
     let streams = crew.dismiss();
-    let seconds = start.elapsed().as_secs_f64();
+    let elapsed = start.elapsed();
+    let cycles = gdma::cycles::now() - first_cycle;
     waited?;
     stopping?;
     let stats: Vec<PortStats> = ports.iter().map(|port| port.port.stats()).collect();
-    say(&final_tables(app.mode, &forwarding, &stats))?;
+    let mhz = u128::from(cycles) * 1000 / elapsed.as_nanos().max(1);
+    say(&summary::tables(&Summary {
+        mode: app.mode,
+        plans: &forwarding.plans,
+        counters: &forwarding.counters,
+        ports: &stats,
+        cycles_mhz: app.record_cycles.then_some(mhz as u64),
+    }))?;
     return_queues(ports, streams);
-    Ok(Summary {
-        seconds,
+    Ok(Outcome {
+        seconds: elapsed.as_secs_f64(),
         ports: stats,
     })
 }
@@ -271,35 +280,6 @@ fn total(forwarding: &Forwarding) -> StreamStats {
         total += counters.snapshot();
     }
     total
-}
-
-/// Streams (where a port has several), ports, and all ports together.
-fn final_tables(mode: ModeName, forwarding: &Forwarding, ports: &[PortStats]) -> String {
-    let mut text = String::new();
-    let bad = (mode == ModeName::Csum).then(BadChecksums::default);
-    let mut totals = vec![StreamTotals { tx_dropped: 0, bad }; ports.len()];
-    let several = forwarding.plans.len() > ports.len();
-    for (plan, counters) in forwarding.plans.iter().zip(&forwarding.counters) {
-        let stats = counters.snapshot();
-        totals[plan.tx_port].tx_dropped += stats.tx_dropped;
-        if let Some(bad) = &mut totals[plan.rx_port].bad {
-            *bad += stats.bad;
-        }
-        if several {
-            display::stream_statistics(&mut text, mode, plan, &stats);
-        }
-    }
-    let mut all = PortStats::default();
-    for (number, (stats, streams)) in ports.iter().zip(&totals).enumerate() {
-        display::forward_statistics(&mut text, number, stats, streams);
-        all.rx_packets += stats.rx_packets;
-        all.tx_packets += stats.tx_packets;
-        all.rx_missed += stats.rx_missed;
-        all.rx_nombuf += stats.rx_nombuf;
-    }
-    let dropped = totals.iter().map(|streams| streams.tx_dropped).sum();
-    display::accumulated_statistics(&mut text, &all, dropped);
-    text
 }
 
 /// Stops and closes every port, whatever happens to one of them; the first error counts.

@@ -271,7 +271,10 @@ impl Forwarding {
         let plans = streams::plan(ports, queues.streams, args.mode.topology(args.topology));
         let shares = streams::deal(plans.len(), cores.len());
         Forwarding {
-            counters: plans.iter().map(|_| Arc::default()).collect(),
+            counters: plans
+                .iter()
+                .map(|_| Arc::new(StreamCounters::new(args.record_bursts)))
+                .collect(),
             cores: cores.iter().copied().zip(shares).collect(),
             plans,
         }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
+use super::bursts::BurstSizes;
 use pmd_api::{Checksum, PortStats, RxWord};
 
 /// What one stream has done. Written by its forwarding core only; on two cache lines of its own, so
@@ -16,6 +17,9 @@ pub struct StreamCounters {
     bad_ip: AtomicU64,
     bad_l4: AtomicU64,
     bad_outer_ip: AtomicU64,
+    busy_cycles: AtomicU64,
+    /// Received and sent bursts by size, if that is recorded.
+    bursts: Option<Box<(BurstSizes, BurstSizes)>>,
 }
 
 /// A copy of [`StreamCounters`].
@@ -29,6 +33,8 @@ pub struct StreamStats {
     pub tx_dropped: u64,
     /// Received packets whose checksums the device found wrong (csum mode counts them).
     pub bad: BadChecksums,
+    /// Counts of the cycle counter over passes that moved packets, if that is recorded.
+    pub busy_cycles: u64,
 }
 
 /// Packets by the checksum that the device found wrong.
@@ -62,6 +68,43 @@ impl std::ops::AddAssign for BadChecksums {
 }
 
 impl StreamCounters {
+    /// Counters at 0. `record_bursts` keeps the sizes of bursts, too.
+    pub fn new(record_bursts: bool) -> Self {
+        StreamCounters {
+            bursts: record_bursts.then(Box::default),
+            ..StreamCounters::default()
+        }
+    }
+
+    /// Records the size of a received burst, if that was asked for.
+    #[inline]
+    pub fn record_rx(&self, packets: usize) {
+        if let Some(bursts) = &self.bursts {
+            bursts.0.record(packets);
+        }
+    }
+
+    /// Records the size of a sent burst, if that was asked for.
+    #[inline]
+    pub fn record_tx(&self, packets: usize) {
+        if let Some(bursts) = &self.bursts {
+            bursts.1.record(packets);
+        }
+    }
+
+    /// testpmd's lines on received and sent bursts; empty if they were not recorded.
+    pub fn burst_lines(&self) -> (String, String) {
+        let bursts = self.bursts.as_ref();
+        bursts.map_or_else(Default::default, |bursts| {
+            (bursts.0.line("RX"), bursts.1.line("TX"))
+        })
+    }
+
+    /// Counts cycles of a pass that moved packets.
+    pub fn busy(&self, cycles: u64) {
+        add(&self.busy_cycles, cycles as usize);
+    }
+
     /// Counts received packets.
     pub fn received(&self, packets: usize) {
         add(&self.rx_packets, packets);
@@ -95,12 +138,13 @@ impl StreamCounters {
                 l4: self.bad_l4.load(Relaxed),
                 outer_ip: self.bad_outer_ip.load(Relaxed),
             },
+            busy_cycles: self.busy_cycles.load(Relaxed),
         }
     }
 }
 
 /// One writer: a load and a store, no locked instruction.
-fn add(counter: &AtomicU64, packets: usize) {
+pub fn add(counter: &AtomicU64, packets: usize) {
     counter.store(counter.load(Relaxed) + packets as u64, Relaxed);
 }
 
@@ -110,6 +154,7 @@ impl std::ops::AddAssign for StreamStats {
         self.tx_packets += other.tx_packets;
         self.tx_dropped += other.tx_dropped;
         self.bad += other.bad;
+        self.busy_cycles += other.busy_cycles;
     }
 }
 

@@ -36,16 +36,26 @@ pub struct Crew {
 }
 
 impl Crew {
-    /// Starts a thread for each core; `yields` makes them give way after a pass without work.
+    /// Starts a thread for each core; `yields` makes them give way after a pass without work,
+    /// `record_cycles` counts what passes with work cost.
     ///
     /// # Errors
     ///
     /// A thread that can't be started or bound to its CPU. Those that run are stopped.
-    pub fn start(work: Vec<(Lcore, Vec<Assigned>)>, yields: bool) -> Result<Crew, Error> {
+    pub fn start(
+        work: Vec<(Lcore, Vec<Assigned>)>,
+        yields: bool,
+        record_cycles: bool,
+    ) -> Result<Crew, Error> {
         let mut crew = Crew {
             threads: Vec::with_capacity(work.len()),
             pulses: Vec::with_capacity(work.len()),
             stop: Arc::default(),
+        };
+        let run = if record_cycles {
+            forward::<true>
+        } else {
+            forward::<false>
         };
         let (report, bound) = mpsc::channel();
         for (core, mut streams) in work {
@@ -60,7 +70,7 @@ impl Crew {
                     let _ = report.send(pinned);
                     drop(report);
                     if runs {
-                        forward(&mut streams, &its_pulse, &stop, yields);
+                        run(&mut streams, &its_pulse, &stop, yields);
                     }
                     streams
                 })
@@ -107,12 +117,24 @@ impl Drop for Crew {
     }
 }
 
-/// What a forwarding core does.
-fn forward(streams: &mut [Assigned], pulse: &Pulse, stop: &AtomicBool, yields: bool) {
+/// What a forwarding core does. With `CYCLES` it reads the cycle counter around each stream's turn, and
+/// counts the turns that moved something, as testpmd does.
+fn forward<const CYCLES: bool>(
+    streams: &mut [Assigned],
+    pulse: &Pulse,
+    stop: &AtomicBool,
+    yields: bool,
+) {
     while !stop.load(Relaxed) {
         let mut moved = 0;
         for assigned in &mut *streams {
-            moved += assigned.mode.forward(&mut assigned.stream.lane());
+            let start = if CYCLES { gdma::cycles::now() } else { 0 };
+            let packets = assigned.mode.forward(&mut assigned.stream.lane());
+            if CYCLES && packets > 0 {
+                let cycles = gdma::cycles::now() - start;
+                assigned.stream.counters().busy(cycles);
+            }
+            moved += packets;
         }
         if moved == 0 {
             pulse.pass(1);

@@ -48,6 +48,10 @@ pub enum AppOption {
     MaxPktLen,
     /// `--auto-start`.
     AutoStart,
+    /// `--record-burst-stats`.
+    RecordBurstStats,
+    /// `--record-core-cycles`.
+    RecordCoreCycles,
     /// `--tx-first`.
     TxFirst,
     /// `--no-huge`.
@@ -182,6 +186,16 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
             TxFirst,
             "send one burst on every stream before forwarding",
         ),
+        flag(
+            "record-burst-stats",
+            RecordBurstStats,
+            "end with how large the bursts were",
+        ),
+        flag(
+            "record-core-cycles",
+            RecordCoreCycles,
+            "end with what a packet cost in counts of the time-stamp counter",
+        ),
         flag("no-huge", NoHuge, "memory in ordinary pages, no hugepages"),
         flag(
             "in-memory",
@@ -227,12 +241,6 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
             "bitrate-stats",
             Meaningless,
             "bit rates stand in the periodic statistics",
-        ),
-        flag("record-core-cycles", Meaningless, "cycles are not recorded"),
-        flag(
-            "record-burst-stats",
-            Meaningless,
-            "burst sizes are not recorded",
         ),
         flag("numa", Meaningless, ON_PORTS_NODE),
         flag("no-numa", Meaningless, ON_PORTS_NODE),
