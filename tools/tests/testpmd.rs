@@ -285,6 +285,60 @@ fn icmpecho_answers_by_the_port_that_was_asked_with_its_vlan_tag() {
 }
 
 #[test]
+fn flowgen_sends_its_flows_with_clones_and_takes_what_comes() {
+    let sent = file("flowgen.pcap");
+    let run = Run::of(&format!(
+        "--vdev=model0,link=pcap:tx={} --vdev=model1,link=gen:count=300 -- \
+         --forward-mode=flowgen --flowgen-flows=8 --flowgen-clones=1 --burst=4 --txpkts=68 \
+         --rxq=2 --duration 0.3 --json --total-num-mbufs=8192",
+        sent.display(),
+    ))
+    .succeeded();
+    for line in [
+        "testpmd: flowgen needs a TX queue for each RX queue: 2 TX queues a port instead of 1",
+        "  packet len=68 - nb packet segments=1",
+        "  number of flows for port 0: 8",
+        "  number of flows for port 1: 8",
+    ] {
+        assert!(run.stdout.contains(line), "{line}: {}", run.stdout);
+    }
+    assert_eq!(run.port_field(1, "rx_packets"), 300);
+    let sent = frames(&fs::read(&sent).expect("a capture"));
+    assert!(sent.len() > 100);
+    for frame in sent {
+        assert_eq!(frame.len(), 64);
+        assert_eq!(frame[26..33], [10, 254, 0, 0, 10, 253, 0]);
+        assert!([0, 2, 4, 6].contains(&frame[33]), "{}", frame[33]);
+    }
+}
+
+#[test]
+fn in_5tswap_two_turns_make_the_packet_that_came() {
+    let (rx, tx) = (file("5tswap-rx.pcap"), file("5tswap-tx.pcap"));
+    let sent: Vec<Vec<u8>> = (0..500).map(|number| udp(number as u8, number)).collect();
+    let turned = |rx: &PathBuf, tx: &PathBuf| {
+        Run::of(&format!(
+            "--vdev=model0,link=pcap:rx={}:tx={} -- --forward-mode=5tswap --json {SMALL}",
+            rx.display(),
+            tx.display()
+        ))
+        .succeeded();
+        frames(&fs::read(tx).expect("a capture"))
+    };
+    fs::write(&rx, pcap(&sent)).expect("a capture");
+    let once = turned(&rx, &tx);
+    for (came, left) in sent.iter().zip(&once) {
+        assert_eq!(came[26..30], left[30..34]);
+        assert_eq!(came[30..34], left[26..30]);
+        assert_eq!(came[34..36], left[36..38]);
+        assert_eq!(came[36..38], left[34..36]);
+        assert_eq!(came[38..], left[38..]);
+    }
+    let again = file("5tswap-again.pcap");
+    assert!(turned(&tx, &again) == sent);
+}
+
+#[test]
 fn paired_ports_exchange_their_packets() {
     let run = Run::of(&format!(
         "--vdev=model0,link=gen:count=500 --vdev=model1,link=sink -- --forward-mode=macswap \

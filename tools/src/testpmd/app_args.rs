@@ -9,7 +9,7 @@ use uverbs_abi::Mac;
 use super::checksums::ByDevice;
 use super::eal_args::note;
 use super::getopt::{Given, UsageError};
-use super::modes::ModeName;
+use super::modes::{FCS, Flows, ModeName};
 use super::options::{APP, AppOption};
 use super::streams::Topology;
 
@@ -55,6 +55,8 @@ pub struct AppArgs {
     pub multi_flow: bool,
     /// Which checksums of csum mode the device computes.
     pub by_device: ByDevice,
+    /// Flows and clones of flowgen.
+    pub flows: Flows,
     /// Destination MAC by TX port, where one was given.
     pub eth_peers: [Option<Mac>; MAX_PORTS],
     /// Which port a packet leaves by.
@@ -102,6 +104,7 @@ impl Default for AppArgs {
             tx_udp: (9, 9),
             multi_flow: false,
             by_device: ByDevice::default(),
+            flows: Flows::default(),
             eth_peers: [None; MAX_PORTS],
             topology: Topology::Paired,
             stats_period: None,
@@ -190,6 +193,12 @@ impl AppArgs {
                     ));
                 }
             }
+            AppOption::FlowgenFlows => {
+                self.flows.flows = number(given, 1, i32::MAX as u64)? as u32;
+            }
+            AppOption::FlowgenClones => {
+                self.flows.clones = number(given, 0, MAX_BURST as u64)? as usize;
+            }
             AppOption::EthPeer => {
                 let (port, mac): (usize, Mac) = pair(given, "PORT,MAC, as in 0,aa:bb:cc:dd:ee:ff")?;
                 let peer = self.eth_peers.get_mut(port);
@@ -246,6 +255,32 @@ impl AppArgs {
                 self.mbuf_size,
                 pmd_api::HEADROOM,
                 length + pmd_api::HEADROOM as u32,
+            )));
+        }
+        self.check_flowgen(room)
+    }
+
+    /// flowgen's packets are of one segment, and shorter than `--txpkts` says.
+    fn check_flowgen(&self, room: u32) -> Result<(), UsageError> {
+        let total: u32 = self.tx_segments.iter().sum();
+        if self.mode != ModeName::FlowGen {
+            return Ok(());
+        }
+        if total < MIN_TX_PACKET + FCS {
+            return Err(UsageError::Conflict(format!(
+                "flowgen counts the FCS of {FCS} bytes in --txpkts, as testpmd does: give it at \
+                 least {}",
+                MIN_TX_PACKET + FCS,
+            )));
+        }
+        if total - FCS > room {
+            return Err(UsageError::Conflict(format!(
+                "flowgen sends packets of one segment, and {} bytes (--txpkts) do not fit mbufs of \
+                 {} bytes with {} of headroom: use --mbuf-size={}",
+                total - FCS,
+                self.mbuf_size,
+                pmd_api::HEADROOM,
+                total - FCS + pmd_api::HEADROOM as u32,
             )));
         }
         Ok(())
@@ -388,6 +423,10 @@ mod tests {
             "--txpkts=64,0",
             "--txpkts=41",
             "--port-topology=ring",
+            "--flowgen-flows=0",
+            "--flowgen-flows=2147483648",
+            "--flowgen-clones=513",
+            "--flowgen-clones=-1",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
@@ -405,6 +444,19 @@ mod tests {
         assert!(error("--txpkts=64,4096").contains("--mbuf-size=4224"));
         parse("--max-pkt-len=9018 --mbuf-size=9146").unwrap();
         parse("--txpkts=64,4096 --mbuf-size=4224").unwrap();
+    }
+
+    #[test]
+    fn flowgen_needs_one_segment_that_holds_the_packet() {
+        assert!(error("--forward-mode=flowgen --txpkts=45").contains("at least 46"));
+        assert!(error("--forward-mode=flowgen --txpkts=2000,2000").contains("--mbuf-size=4124"));
+        let args = parse("--forward-mode=flowgen --txpkts=46 --flowgen-flows=7 --flowgen-clones=3");
+        let flows = Flows {
+            flows: 7,
+            clones: 3,
+        };
+        assert_eq!(args.unwrap().flows, flows);
+        parse("--txpkts=45").unwrap();
     }
 
     #[test]

@@ -38,8 +38,10 @@ pub struct Plan<'a> {
     pub depths: (u32, u32),
     /// Packets a burst.
     pub burst: usize,
-    /// Segment lengths of what txonly sends.
+    /// Segment lengths of what is generated.
     pub tx_segments: &'a [u32],
+    /// Flows that flowgen generates.
+    pub flows: u32,
     /// TX offloads by DPDK's bits.
     pub tx_offloads: u64,
 }
@@ -102,7 +104,7 @@ pub fn configuration(out: &mut String, plan: &Plan<'_>) {
         "  {} packet forwarding packets/burst={}",
         plan.mode, plan.burst
     );
-    if plan.mode == ModeName::TxOnly {
+    if plan.mode.generates() {
         let _ = writeln!(
             out,
             "  packet len={} - nb packet segments={}",
@@ -132,6 +134,11 @@ pub fn configuration(out: &mut String, plan: &Plan<'_>) {
              TX offloads={tx_offloads:#x} - TX RS bit threshold=0\n",
             plan.queues.0, plan.queues.1, plan.depths.0, plan.depths.1,
         );
+    }
+    if plan.mode == ModeName::FlowGen {
+        for port in 0..plan.ports.len() {
+            let _ = writeln!(out, "  number of flows for port {port}: {}", plan.flows);
+        }
     }
 }
 
@@ -237,6 +244,7 @@ mod tests {
             depths: (256, 256),
             burst: 32,
             tx_segments: &[64],
+            flows: 1024,
             tx_offloads: 0,
         };
         let mut out = String::new();

@@ -4,8 +4,10 @@
 //! IPv6 with extension headers, TCP and UDP. Every offset it returns was checked against the bytes
 //! there are, and every end against the packet.
 
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86DD;
+/// Ethernet types.
+pub const IPV4: u16 = 0x0800;
+/// As [`IPV4`].
+pub const IPV6: u16 = 0x86DD;
 /// A customer's VLAN tag (IEEE 802.1Q) and a provider's in front of it (802.1ad).
 const CUSTOMER_TAG: u16 = 0x8100;
 const PROVIDER_TAG: u16 = 0x88A8;
@@ -14,8 +16,40 @@ const MAX_TAGS: usize = 2;
 const MAX_EXTENSIONS: usize = 8;
 
 /// Protocol numbers (IANA).
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub const TCP: u8 = 6;
+/// As [`TCP`].
+pub const UDP: u8 = 17;
+
+/// What follows the Ethernet header and its VLAN tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tagged {
+    /// Its Ethernet type.
+    pub kind: u16,
+    /// Where it starts, in bytes from the start of the frame.
+    pub start: usize,
+    /// Whether one of the tags is other than an 802.1Q one.
+    pub provider_tag: bool,
+}
+
+/// Walks over the VLAN tags of a frame, of which a third one is what follows. `None` if the frame
+/// ends before.
+#[inline]
+pub fn behind_tags(data: &[u8]) -> Option<Tagged> {
+    let mut tagged = Tagged {
+        kind: word(data, 12)?,
+        start: 14,
+        provider_tag: false,
+    };
+    for _ in 0..MAX_TAGS {
+        if !matches!(tagged.kind, CUSTOMER_TAG | PROVIDER_TAG) {
+            break;
+        }
+        tagged.provider_tag |= tagged.kind == PROVIDER_TAG;
+        tagged.kind = word(data, tagged.start + 2)?;
+        tagged.start += 4;
+    }
+    Some(tagged)
+}
 
 /// Version of an IP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,26 +101,17 @@ impl Headers {
     /// it is not IP, or the IP header contradicts itself or the length of the packet.
     #[inline]
     pub fn parse(data: &[u8], packet_len: usize) -> Option<Headers> {
-        let mut ip = 14;
-        let mut kind = word(data, 12)?;
-        let mut provider_tag = false;
-        let mut tags = 0;
-        while matches!(kind, CUSTOMER_TAG | PROVIDER_TAG) && tags < MAX_TAGS {
-            provider_tag |= kind == PROVIDER_TAG;
-            kind = word(data, ip + 2)?;
-            ip += 4;
-            tags += 1;
-        }
-        let headers = match kind {
-            IPV4 => Self::v4(data, ip)?,
-            IPV6 => Self::v6(data, ip)?,
+        let tagged = behind_tags(data)?;
+        let headers = match tagged.kind {
+            IPV4 => Self::v4(data, tagged.start)?,
+            IPV6 => Self::v6(data, tagged.start)?,
             _ => return None,
         };
         if headers.end > packet_len {
             return None;
         }
         Some(Headers {
-            provider_tag,
+            provider_tag: tagged.provider_tag,
             ..headers
         })
     }

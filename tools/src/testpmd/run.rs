@@ -57,7 +57,7 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
     let queues = QueuePlan::new(app.mode, app.rxq, app.txq);
     if queues.tx != app.txq {
         say(&format!(
-            "testpmd: {} sends on what each RX queue receives: {} TX queues a port instead of {}\n",
+            "testpmd: {} needs a TX queue for each RX queue: {} TX queues a port instead of {}\n",
             app.mode, queues.tx, app.txq,
         ))?;
     }
@@ -136,6 +136,7 @@ fn forward(
         depths: (app.rxd.next_power_of_two(), app.txd.next_power_of_two()),
         burst: app.burst,
         tx_segments: &app.tx_segments,
+        flows: app.flows.flows,
         tx_offloads: app.by_device.offloads(),
     };
     let mut text = String::from("No commandline core given, start packet forwarding\n");

@@ -33,14 +33,15 @@ pub struct QueuePlan {
 }
 
 impl QueuePlan {
-    /// One stream for each queue that the mode works on. A mode that sends on what it received
-    /// needs a TX queue for each RX queue: queues belong to one core each.
+    /// One stream for each queue that the mode works on. A mode that receives and sends needs a TX
+    /// queue for each RX queue: queues belong to one core each.
     pub fn new(mode: ModeName, rxq: u16, txq: u16) -> QueuePlan {
-        let tx = if mode.sends_on() { txq.max(rxq) } else { txq };
+        let both = mode.sends_on() || mode == ModeName::FlowGen;
+        let tx = if both { txq.max(rxq) } else { txq };
         QueuePlan {
             rx: rxq,
             tx,
-            streams: if mode == ModeName::TxOnly { tx } else { rxq },
+            streams: if mode.generates() { tx } else { rxq },
         }
     }
 }
@@ -294,6 +295,7 @@ impl Forwarding {
             udp: args.tx_udp,
             multi_flow: args.multi_flow,
             burst: args.burst,
+            flows: args.flows,
         };
         let mut make = |index: usize| {
             let plan = self.plans[index];
@@ -364,6 +366,8 @@ mod tests {
         assert_eq!(plan(ModeName::RxOnly, 4, 1), (4, 1, 4));
         assert_eq!(plan(ModeName::TxOnly, 1, 8), (1, 8, 8));
         assert_eq!(plan(ModeName::Io, 4, 1), (4, 4, 4));
+        assert_eq!(plan(ModeName::FlowGen, 4, 1), (4, 4, 4));
+        assert_eq!(plan(ModeName::FlowGen, 1, 8), (1, 8, 8));
         assert_eq!(plan(ModeName::Mac, 2, 3), (2, 3, 2));
     }
 }

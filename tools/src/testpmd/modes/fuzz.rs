@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::packet::tests::bytes;
+use super::incremental::tests::bytes;
 use super::*;
 use crate::testpmd::lane::tests::{pool, stream_over};
 

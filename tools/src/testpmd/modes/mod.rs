@@ -4,13 +4,15 @@
 //! allocates nothing, takes no lock and logs nothing.
 
 mod csum;
+mod five_tuple;
+mod flowgen;
 #[cfg(test)]
 mod fuzz;
 mod icmpecho;
+mod incremental;
 mod io;
 mod mac;
 mod macswap;
-mod packet;
 mod rxonly;
 mod txonly;
 
@@ -23,8 +25,10 @@ use uverbs_abi::Mac;
 use super::checksums::ByDevice;
 use super::lane::Lane;
 use super::streams::Topology;
+use flowgen::FlowGen;
 use txonly::TxOnly;
 
+pub use flowgen::{FCS, Flows};
 pub use txonly::Shape;
 
 /// One burst of one stream.
@@ -51,11 +55,15 @@ pub enum ModeName {
     Csum,
     /// Answered, where they are requests.
     IcmpEcho,
+    /// With source and destination exchanged in every layer.
+    FiveTupleSwap,
+    /// Dropped, and packets of many flows are generated and sent.
+    FlowGen,
 }
 
 impl ModeName {
     /// All modes, in the order of the error message.
-    const ALL: [ModeName; 7] = [
+    const ALL: [ModeName; 9] = [
         ModeName::Io,
         ModeName::Mac,
         ModeName::MacSwap,
@@ -63,18 +71,12 @@ impl ModeName {
         ModeName::TxOnly,
         ModeName::Csum,
         ModeName::IcmpEcho,
+        ModeName::FiveTupleSwap,
+        ModeName::FlowGen,
     ];
 
     /// Modes of DPDK's that do not exist here.
-    const MISSING: [&str; 7] = [
-        "flowgen",
-        "ieee1588",
-        "tm",
-        "noisy",
-        "5tswap",
-        "shared-rxq",
-        "recycle_mbufs",
-    ];
+    const MISSING: [&str; 5] = ["ieee1588", "tm", "noisy", "shared-rxq", "recycle_mbufs"];
 
     fn name(self) -> &'static str {
         match self {
@@ -85,6 +87,8 @@ impl ModeName {
             ModeName::TxOnly => "txonly",
             ModeName::Csum => "csum",
             ModeName::IcmpEcho => "icmpecho",
+            ModeName::FiveTupleSwap => "5tswap",
+            ModeName::FlowGen => "flowgen",
         }
     }
 
@@ -92,7 +96,12 @@ impl ModeName {
     pub fn sends_on(self) -> bool {
         matches!(
             self,
-            ModeName::Io | ModeName::Mac | ModeName::MacSwap | ModeName::Csum | ModeName::IcmpEcho
+            ModeName::Io
+                | ModeName::Mac
+                | ModeName::MacSwap
+                | ModeName::Csum
+                | ModeName::IcmpEcho
+                | ModeName::FiveTupleSwap
         )
     }
 
@@ -103,6 +112,11 @@ impl ModeName {
             ModeName::IcmpEcho => Topology::Loop,
             _ => asked,
         }
+    }
+
+    /// Whether it makes packets, by what `--txpkts` says.
+    pub fn generates(self) -> bool {
+        matches!(self, ModeName::TxOnly | ModeName::FlowGen)
     }
 
     /// The mode for a stream that leaves by a port with MAC `source` towards `peer`. `shape` and
@@ -123,6 +137,8 @@ impl ModeName {
             ModeName::TxOnly => Box::new(TxOnly::new(source, peer, shape, pool.clone())),
             ModeName::Csum => Box::new(csum::Csum::new(source, peer, by_device)),
             ModeName::IcmpEcho => Box::new(icmpecho::IcmpEcho::new(source)),
+            ModeName::FiveTupleSwap => Box::new(five_tuple::FiveTupleSwap),
+            ModeName::FlowGen => Box::new(FlowGen::new(source, peer, shape, pool.clone())),
         }
     }
 }
@@ -184,7 +200,7 @@ mod tests {
         let unknown = "sideways".parse::<ModeName>().unwrap_err();
         assert_eq!(
             unknown,
-            "no such mode; there are io, mac, macswap, rxonly, txonly, csum, icmpecho"
+            "no such mode; there are io, mac, macswap, rxonly, txonly, csum, icmpecho, 5tswap, flowgen"
         );
     }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use pmd_api::{Batch, Mbuf, Pool};
 use uverbs_abi::Mac;
 
-use super::ForwardMode;
+use super::{Flows, ForwardMode};
 use crate::testpmd::app_args::MIN_TX_PACKET;
 use crate::testpmd::lane::Lane;
 
@@ -17,7 +17,7 @@ const SOURCE_PORT: std::ops::Range<usize> = 34..36;
 const FIRST_FLOW_PORT: u16 = 49_152;
 const FLOW_PORTS: u16 = 16_384;
 
-/// What txonly's packets look like, apart from their MACs.
+/// What generated packets look like, apart from their MACs.
 #[derive(Debug, Clone)]
 pub struct Shape {
     /// Lengths of the segments in bytes; together at least the headers.
@@ -30,6 +30,8 @@ pub struct Shape {
     pub multi_flow: bool,
     /// Packets a burst.
     pub burst: usize,
+    /// The flows of flowgen.
+    pub flows: Flows,
 }
 
 /// A generator for one stream.
@@ -142,7 +144,7 @@ impl ForwardMode for TxOnly {
 
 /// Takes the buffers of as many packets as the pool still has, at most `packets`, halving the number
 /// until it fits; returns it.
-fn take(pool: &Pool, buffers: &mut Batch, packets: usize, segments: usize) -> usize {
+pub fn take(pool: &Pool, buffers: &mut Batch, packets: usize, segments: usize) -> usize {
     let mut packets = packets;
     while packets > 0 && pool.alloc_bulk(buffers, packets * segments).is_err() {
         packets /= 2;
@@ -151,7 +153,7 @@ fn take(pool: &Pool, buffers: &mut Batch, packets: usize, segments: usize) -> us
 }
 
 /// The headers of every packet: valid IPv4 header checksum, no UDP checksum, as testpmd's.
-fn headers(source: Mac, peer: Mac, shape: &Shape) -> [u8; HEADERS] {
+pub fn headers(source: Mac, peer: Mac, shape: &Shape) -> [u8; HEADERS] {
     let total: u32 = shape.segments.iter().sum();
     let ip_length = (total as u16).saturating_sub(14);
     let udp_length = ip_length.saturating_sub(20);
@@ -193,6 +195,7 @@ mod tests {
                 udp: (9, 9),
                 multi_flow: false,
                 burst: 4,
+                flows: Flows::default(),
             }
         }
     }

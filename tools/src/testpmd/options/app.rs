@@ -38,6 +38,10 @@ pub enum AppOption {
     Csum,
     /// `--tx-offloads`.
     TxOffloads,
+    /// `--flowgen-flows`.
+    FlowgenFlows,
+    /// `--flowgen-clones`.
+    FlowgenClones,
     /// `--eth-peer`.
     EthPeer,
     /// `--port-topology`.
@@ -96,7 +100,7 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
         value(
             "forward-mode",
             ForwardMode,
-            "MODE: io (default), mac, macswap, rxonly, txonly, csum, icmpecho",
+            "MODE: io (default), mac, macswap, rxonly, txonly, csum, icmpecho, 5tswap, flowgen",
         ),
         value(
             "rxq",
@@ -153,6 +157,16 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
             "tx-offloads",
             TxOffloads,
             "MASK: the same by DPDK's offload bits: 0x2 IPv4, 0x4 UDP, 0x8 TCP by the device",
+        ),
+        value(
+            "flowgen-flows",
+            FlowgenFlows,
+            "N: flows of flowgen, by IPv4 destination (default 1024)",
+        ),
+        value(
+            "flowgen-clones",
+            FlowgenClones,
+            "N: clones that flowgen sends of each packet (default 0)",
         ),
         value(
             "eth-peer",
@@ -361,8 +375,6 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
         value("print-event", Meaningless, NO_EVENTS),
         value("mask-event", Meaningless, NO_EVENTS),
         flag("hot-plug", Meaningless, NO_EVENTS),
-        value("flowgen-clones", Meaningless, OTHER_MODE),
-        value("flowgen-flows", Meaningless, OTHER_MODE),
         value("parse-tunnel", Meaningless, OTHER_MODE),
         value("noisy-forward-mode", Meaningless, OTHER_MODE),
         value("noisy-tx-sw-buffer-size", Meaningless, OTHER_MODE),

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, IpProtocol, Ipv4Packet};
 
-use crate::testpmd::modes::packet::{follow, follow_address};
+use crate::testpmd::modes::incremental::{follow, follow_address};
 
 /// Makes an echo request its reply. `asks_group` tells that the frame went to a group.
 ///

@@ -7,7 +7,7 @@ use smoltcp::wire::{
     NdiscOption, NdiscOptionType,
 };
 
-use crate::testpmd::modes::packet::{follow, follow_address};
+use crate::testpmd::modes::incremental::{follow, follow_address};
 
 /// Bytes of the header.
 const HEADER: usize = 40;

@@ -13,13 +13,11 @@ mod ipv6;
 use pmd_api::Mbuf;
 use uverbs_abi::Mac;
 
-use super::packet::behind_tags;
 use super::{ForwardMode, restore_vlan};
+use crate::testpmd::headers::{IPV4, IPV6, behind_tags};
 use crate::testpmd::lane::Lane;
 
 const ARP: u16 = 0x0806;
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
 
 /// The answering machine of one port.
 pub struct IcmpEcho {
@@ -39,15 +37,16 @@ impl IcmpEcho {
             return None;
         }
         let frame = mbuf.data_mut()?;
-        let (ether_type, start) = behind_tags(frame)?;
+        let tagged = behind_tags(frame)?;
+        let start = tagged.start;
         let asker: [u8; 6] = *frame[6..].first_chunk()?;
         // What claims to come from a group must not be answered to all of its members.
         if is_group(&asker) {
             return None;
         }
         let asks_group = is_group(frame);
-        let packet = &mut frame[start..];
-        match ether_type {
+        let packet = frame.get_mut(start..)?;
+        match tagged.kind {
             ARP => arp::answer(packet, self.mac)?,
             IPV4 => ipv4::echo(packet, asks_group)?,
             IPV6 if ipv6::solicits(packet) => {

@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::testpmd::lane::tests::{frames, pool, stream_over, stream_with};
-use crate::testpmd::modes::packet::tests::{bytes, internet_checksum};
+use crate::testpmd::modes::incremental::tests::{bytes, internet_checksum};
 
 const PORT: Mac = Mac([0x02, 0, 0x5e, 0x10, 0, 0x02]);
 

@@ -1,24 +1,4 @@
-//! Where things stand in a received frame, and how its checksums follow a change.
-
-/// What the Ethernet type of a VLAN tag is: 802.1Q, and 802.1ad for an outer one.
-const TAGS: [u16; 2] = [0x8100, 0x88a8];
-/// Tags that are skipped. The device takes off one more before.
-const MAX_TAGS: usize = 2;
-/// Where the Ethernet type stands.
-const ETHER_TYPE: usize = 12;
-
-/// The Ethernet type behind the frame's VLAN tags, and where that packet begins.
-pub fn behind_tags(frame: &[u8]) -> Option<(u16, usize)> {
-    let mut at = ETHER_TYPE;
-    for _ in 0..=MAX_TAGS {
-        let ether_type = u16::from_be_bytes(*frame.get(at..)?.first_chunk()?);
-        if !TAGS.contains(&ether_type) {
-            return Some((ether_type, at + 2));
-        }
-        at += 4;
-    }
-    None
-}
+//! Checksums that follow a change of what they cover.
 
 /// The checksum of a packet one of whose words changes from `old` to `new` (RFC 1624, equation 3).
 pub fn follow(checksum: u16, old: u16, new: u16) -> u16 {
@@ -65,22 +45,6 @@ pub mod tests {
             sum = (sum & 0xffff) + (sum >> 16);
         }
         !(sum as u16)
-    }
-
-    #[test]
-    fn tags_are_skipped_up_to_two_and_a_frame_may_end_anywhere() {
-        let mut frame = vec![0; 12];
-        assert_eq!(behind_tags(&frame), None);
-        frame.extend([0x08, 0x00]);
-        assert_eq!(behind_tags(&frame), Some((0x0800, 14)));
-        frame.truncate(12);
-        frame.extend([0x88, 0xa8, 0, 1, 0x81, 0x00, 0, 2, 0x86]);
-        assert_eq!(behind_tags(&frame), None);
-        frame.push(0xdd);
-        assert_eq!(behind_tags(&frame), Some((0x86dd, 22)));
-        frame.truncate(20);
-        frame.extend([0x81, 0x00, 0, 3, 0x08, 0x00]);
-        assert_eq!(behind_tags(&frame), None);
     }
 
     #[test]
