@@ -9,7 +9,7 @@ mod capture;
 mod generator;
 mod pace;
 mod replay;
-mod tap;
+pub(crate) mod tap;
 mod wire;
 
 use std::sync::Arc;

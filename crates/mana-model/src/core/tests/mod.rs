@@ -6,6 +6,7 @@ mod completion;
 mod hostile;
 mod receive;
 mod send;
+mod tap;
 
 use super::space::tests::Shuffled;
 use super::{DmaSpace, PdId, QueueIds, Steering};

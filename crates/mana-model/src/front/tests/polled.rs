@@ -7,7 +7,8 @@ use uverbs_abi::DoorbellKind;
 
 use super::end_to_end::{Sender, frame, send_wqe, sender};
 use super::program::Program;
-use crate::config::{DeviceConfig, DoorbellMode, Kernel, LinkConfig, ModelConfig};
+use crate::config::{DeviceConfig, DoorbellMode, Kernel, LinkConfig, ModelConfig, parse_device};
+use crate::links::tap::host;
 use crate::model::Model;
 
 fn polled() -> Model {
@@ -127,4 +128,53 @@ fn memory_is_untouched_after_a_context_closed_under_load() {
         drop(program);
     }
     assert_eq!(model.objects(), crate::model::ObjectCounts::default());
+}
+
+#[test]
+fn a_polled_device_serves_its_tap_beside_its_send_queue() {
+    let test = "a_polled_device_serves_its_tap_beside_its_send_queue";
+    host::in_own_namespace(test, || {
+        let model = Model::new(ModelConfig {
+            devices: vec![parse_device("model0,link=tap:t0:mtu=4000").unwrap()],
+            doorbells: DoorbellMode::Polled,
+        });
+        let model = model.unwrap();
+        let runner = model.run();
+        let wire = host::Raw::on("t0");
+        let program = Program::start(&model);
+        let (_, queue) = sender(&program);
+        let sent = frame(&model, 60);
+        queue.data.store_bytes(0, &sent);
+        send(&program, &queue, 2000, 32);
+        let received = std::iter::from_fn(|| wire.receive());
+        assert!(received.take(2000).all(|frame| frame == sent));
+        assert_eq!(wire.receive(), None);
+        // An idle device: nothing is posted, so what comes is read and counted.
+        let before = model.port(0).counters().rx_disabled;
+        for number in 0..50 {
+            wire.send(&host::frame(number, 60));
+        }
+        host::until(|| model.port(0).counters().rx_disabled >= before + 50);
+        let counters = model.port(0).counters();
+        assert_eq!((counters.tx_frames, counters.link_dropped), (2000, 0));
+
+        let ib = &model.system().ib_devices().unwrap()[0];
+        let netdev = || model.system().netdevs(ib).unwrap().remove(0);
+        assert_eq!((&*netdev().name, netdev().mtu), ("t0", 4000));
+        assert_eq!((netdev().up, netdev().carrier), (false, Some(true)));
+        assert_eq!(program.query_port(1).unwrap().active_mtu, 4);
+        host::set_mtu("t0", 1500);
+        host::until(|| netdev().mtu == 1500);
+        assert_eq!(program.query_port(1).unwrap().active_mtu, 3);
+        // The model goes on without its tap.
+        host::delete("t0");
+        host::until(|| netdev().carrier == Some(false));
+        drop(program);
+        let program = Program::start(&model);
+        send(&program, &sender(&program).1, 64, 32);
+        assert_eq!(model.port(0).counters().link_dropped, 64);
+        assert_eq!(model.port(0).netdev(), "t0");
+        drop(runner);
+        assert_eq!(model.findings(), []);
+    });
 }

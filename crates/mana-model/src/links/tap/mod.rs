@@ -12,6 +12,8 @@
 
 mod device;
 mod error;
+#[cfg(test)]
+pub(crate) mod host;
 mod sys;
 mod watch;
 
@@ -268,3 +270,6 @@ impl Ears {
         self.waiting.wait(most)
     }
 }
+
+#[cfg(test)]
+mod tests;
