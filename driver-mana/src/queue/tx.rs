@@ -27,6 +27,10 @@ const OKAY: u32 = tx::OKAY as u32;
 /// Bits of `tx_wqe_offset` (§3.4).
 const OFFSET_MASK: u32 = (1 << 27) - 1;
 
+/// Units of the largest WQE. A ring with less room than that must be looked at for completions, or a
+/// packet of many segments would never find it emptier.
+const LARGEST: u32 = gdma::wqe::units(LONG, MAX_TX_SGES);
+
 /// Requests of the transmit word that take more than the offload bits of the short OOB. The word
 /// itself makes sense: it can only be built from requests that were checked.
 const SPECIAL: u64 = (TxFlags::VLAN.bits() | TxFlags::TSO.bits()) as u64;
@@ -151,7 +155,7 @@ impl TxCore {
         let wanted = batch.len().min(u32::MAX as usize) as u32;
         if self.in_flight() > self.depth / 2
             || self.depth - self.in_flight() < wanted
-            || self.rings.sq.free() < wanted
+            || self.rings.sq.free() < wanted + (LARGEST - 1)
         {
             self.reap();
         }

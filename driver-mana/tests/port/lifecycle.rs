@@ -357,6 +357,41 @@ fn failed_and_lost_packets_are_errors_and_not_counted_as_packets() {
     assert_eq!(pool.in_use(), 0);
 }
 
+/// One at a time, so that there always seems to be room for as many simple packets.
+#[test]
+fn sending_packets_of_many_segments_goes_on_without_reclaiming() {
+    let model = machine(vec![device(Kernel::default(), 1)]);
+    let pool = pool(4096);
+    let mut port = open_one(&model);
+    port.configure(config(1, 1, &pool)).unwrap();
+    let mut queues = port.start().unwrap();
+    let mut sent = 0;
+    for segments in (2..=30).cycle().take(600) {
+        let mut one = Batch::with_capacity(1);
+        let mut packet = pool.alloc().unwrap();
+        packet.extend_from_slice(&[0; 60]).unwrap();
+        for _ in 1..segments {
+            let mut segment = pool.alloc().unwrap();
+            segment.extend_from_slice(&[1]).unwrap();
+            packet.chain(segment).unwrap();
+        }
+        one.push(packet).unwrap();
+        if queues.tx[0].tx_burst(&mut one).sent == 0 {
+            model.step();
+            assert_eq!(
+                queues.tx[0].tx_burst(&mut one).sent,
+                1,
+                "after {sent} packets"
+            );
+        }
+        sent += 1;
+        queues.rx[0].rx_burst(&mut Batch::with_capacity(64));
+    }
+    port.stop(queues).unwrap();
+    assert_eq!(pool.in_use(), 0);
+    assert_no_findings(&model);
+}
+
 #[test]
 fn received_packets_carry_the_ports_number() {
     let model = machine(vec![device(Kernel::V6_12, 2)]);
