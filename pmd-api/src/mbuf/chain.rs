@@ -38,13 +38,20 @@ impl Mbuf {
         tail.line()
             .pkt_len
             .set(line.pkt_len.get() - line.data_len.get());
-        tail.line().port.set(u16::MAX);
-        tail.line().hash.set(0);
-        tail.line().rx.set(0);
-        tail.line().tx.set(0);
+        tail.forget_packet();
         line.set_segments(1);
         line.pkt_len.set(line.data_len.get());
         Some(tail)
+    }
+
+    /// Port, hash and offloads are as in a packet that was not received, for a line that was within a
+    /// chain: what is in it there is left from earlier.
+    pub(super) fn forget_packet(&self) {
+        let line = self.line();
+        line.port.set(u16::MAX);
+        line.hash.set(0);
+        line.rx.set(0);
+        line.tx.set(0);
     }
 
     /// The last segment, as if it were an mbuf of its own. It is a copy of a handle that this mbuf

@@ -43,6 +43,65 @@ impl Mbuf {
         Ok(clone)
     }
 
+    /// Cuts the packet at byte `at`, without copying: this packet keeps what is before it, the result
+    /// is what is behind. Where the cut falls within a segment both refer to its buffer, whose data
+    /// can only be read while both exist; the result's metadata there is a buffer of `pool` (any
+    /// pool). Where it falls between two segments they are taken apart, and `pool` is not touched.
+    ///
+    /// The result has no port, no offloads and application word 0; this packet keeps its own.
+    /// [`Mbuf::chain`] joins the two again.
+    ///
+    /// # Errors
+    /// The packet has fewer bytes than `at`, `pool` has no free buffer, or the buffer that would be
+    /// shared has 65534 clones. The packet is as before.
+    pub fn split_off(&mut self, at: usize, pool: &Pool) -> Result<Mbuf, MbufError> {
+        let len = self.packet_len();
+        if at > len {
+            return Err(MbufError::TooShort { wanted: at, len });
+        }
+        let total = self.segments();
+        let (mut cut, mut segments, mut keep) = (self.0, 1, at);
+        let line = loop {
+            // SAFETY: the lines of a chain belong to its mbuf.
+            let line = unsafe { cut.line() };
+            match line.next.get() {
+                Some(next) if keep > line.data_len.get() as usize => {
+                    keep -= line.data_len.get() as usize;
+                    (cut, segments) = (next, segments + 1);
+                }
+                _ => break line,
+            }
+        };
+        let whole = keep == line.data_len.get() as usize;
+        let tail = match line.next.get() {
+            Some(next) if whole => {
+                line.next.set(None);
+                // SAFETY: the line was this mbuf's, and no chain leads to it now.
+                let tail = unsafe { Mbuf::from_handle(next) };
+                tail.line().set_segments((total - segments) as u16);
+                tail.forget_packet();
+                tail
+            }
+            next => {
+                let tail = self.clone_segment(cut, pool)?;
+                let behind = tail.line();
+                // Both lie within the buffer, which has at most 65535 bytes.
+                behind.data_off.set(behind.data_off.get() + keep as u16);
+                behind.data_len.set(behind.data_len.get() - keep as u32);
+                behind.next.set(next);
+                behind.set_segments((total - segments + 1) as u16);
+                line.next.set(None);
+                line.data_len.set(keep as u32);
+                tail
+            }
+        };
+        tail.line().app.set(0);
+        tail.line().pkt_len.set((len - at) as u32);
+        self.line().set_segments(segments as u16);
+        self.line().pkt_len.set(at as u32);
+        Ok(tail)
+    }
+
     /// A clone of one line of this mbuf.
     fn clone_segment(&self, of: Handle, pool: &Pool) -> Result<Mbuf, MbufError> {
         let clone = pool.alloc().ok_or(MbufError::PoolExhausted)?;

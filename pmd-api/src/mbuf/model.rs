@@ -40,6 +40,7 @@ enum Operation {
     Trim(usize, usize),
     Chain(usize, usize),
     Unchain(usize),
+    SplitOff(usize, usize),
     Clone(usize),
     Copy(usize),
     Linearize(usize),
@@ -61,6 +62,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (which(), count()).prop_map(|(i, n)| Trim(i, n)),
         2 => (which(), which()).prop_map(|(i, j)| Chain(i, j)),
         1 => which().prop_map(Unchain),
+        3 => (which(), 0..300_usize).prop_map(|(i, at)| SplitOff(i, at)),
         3 => which().prop_map(Clone),
         1 => which().prop_map(Copy),
         1 => which().prop_map(Linearize),
@@ -179,6 +181,45 @@ fn apply(pool: &Pool, mbufs: &mut Vec<Mbuf>, packets: &mut Vec<Packet>, operatio
                     packets.push(rest);
                 }
                 None => assert!(rest.is_empty()),
+            }
+        }
+        SplitOff(i, at) => {
+            let packet = &mut packets[i % count];
+            let (mut keep, mut index) = (at, 0);
+            while index + 1 < packet.len() && keep > packet[index].data.len() {
+                keep -= packet[index].data.len();
+                index += 1;
+            }
+            let inside = index + 1 == packet.len() || keep < packet[index].data.len();
+            let lacks = inside && pool.available() == 0;
+            match mbufs[i % count].split_off(at, pool) {
+                Ok(tail) => {
+                    assert!(!lacks);
+                    let mut rest = packet.split_off(index + 1);
+                    if inside {
+                        let segment = &mut packet[index];
+                        let data = segment.data.split_off(keep);
+                        let headroom = segment.headroom + keep;
+                        let buffer = segment.buffer.clone();
+                        rest.insert(
+                            0,
+                            Segment {
+                                headroom,
+                                data,
+                                buffer,
+                            },
+                        );
+                    }
+                    assert_eq!((tail.port(), tail.app_word()), (u16::MAX, 0));
+                    mbufs.push(tail);
+                    packets.push(rest);
+                }
+                Err(MbufError::PoolExhausted) => assert!(lacks),
+                Err(error) => {
+                    let len = packet.iter().map(|segment| segment.data.len()).sum();
+                    assert!(at > len);
+                    assert_eq!(error, MbufError::TooShort { wanted: at, len });
+                }
             }
         }
         Clone(i) => {

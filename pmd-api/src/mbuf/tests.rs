@@ -261,6 +261,61 @@ fn a_segment_and_its_clone_in_one_chain_are_never_both_writable() {
 }
 
 #[test]
+fn a_packet_is_cut_without_copying_and_joined_again() {
+    let (data, views) = (pool(2, 192, 0, 0), pool(1, 192, 0, 0));
+    let mut mbuf = filled(&data, b"abcdef");
+    mbuf.chain(filled(&data, b"gh")).unwrap();
+    mbuf.set_port(3);
+    mbuf.set_app_word(9);
+    let first = mbuf.data().as_ptr();
+
+    let tail = mbuf.split_off(4, &views).unwrap();
+    assert_eq!((mbuf.data(), tail.data()), (&b"abcd"[..], &b"ef"[..]));
+    assert_eq!(tail.data().as_ptr(), first.wrapping_add(4));
+    assert_eq!((mbuf.segments(), mbuf.packet_len()), (1, 4));
+    assert_eq!((tail.segments(), tail.packet_len()), (2, 4));
+    assert_eq!((mbuf.port(), mbuf.app_word()), (3, 9));
+    assert_eq!((tail.port(), tail.app_word()), (u16::MAX, 0));
+    assert!(mbuf.data_mut().is_none());
+    assert_eq!((tail.buffer_pool(), views.available()), (data.id(), 0));
+
+    // Between two segments nothing is shared, and no buffer is needed.
+    mbuf.chain(tail).unwrap();
+    let tail = mbuf.split_off(6, &views).unwrap();
+    assert_eq!((mbuf.segments(), mbuf.to_vec()), (2, b"abcdef".to_vec()));
+    assert_eq!((tail.segments(), tail.data()), (1, &b"gh"[..]));
+    assert!(tail.is_simple());
+
+    assert_eq!(
+        mbuf.split_off(3, &views).unwrap_err(),
+        MbufError::PoolExhausted
+    );
+    let error = MbufError::TooShort { wanted: 7, len: 6 };
+    assert_eq!(mbuf.split_off(7, &views).unwrap_err(), error);
+    mbuf.chain(tail).unwrap();
+    assert_eq!((mbuf.segments(), mbuf.to_vec()), (3, b"abcdefgh".to_vec()));
+    drop(mbuf);
+    assert_eq!((data.available(), views.available()), (2, 1));
+}
+
+#[test]
+fn a_cut_at_either_end_leaves_an_empty_packet() {
+    let pool = pool(3, 192, 0, 0);
+    let mut mbuf = filled(&pool, b"ab");
+    let end = mbuf.split_off(2, &pool).unwrap();
+    let all = mbuf.split_off(0, &pool).unwrap();
+    assert_eq!(
+        (end.data(), mbuf.data(), all.data()),
+        (&b""[..], &b""[..], &b"ab"[..])
+    );
+    drop((mbuf, end));
+    assert!(!all.is_shared());
+    assert_eq!(pool.in_use(), 2);
+    drop(all);
+    assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
 fn one_clone_too_many_is_refused_and_nothing_is_lost() {
     let pool = pool(65537, 129, 0, 0);
     let mut mbuf = filled(&pool, b"x");
