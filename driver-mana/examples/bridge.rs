@@ -18,7 +18,7 @@ use std::thread;
 
 use common::{Arguments, BURST, Error, Machine, Options};
 use mana_pmd::{Queues, RxBurst, RxQueue, TxBurst, TxQueue};
-use pmd_api::{Batch, Mbuf, TxFlags, TxOffload};
+use pmd_api::Batch;
 
 pub(crate) const OPTIONS: Options = Options {
     name: "bridge",
@@ -36,19 +36,16 @@ pub(crate) fn run(
     stop: &AtomicBool,
 ) -> Result<(), Error> {
     // Both ports receive into one pool and so may send each other's packets.
-    let mut ports = machine.open::<2>()?;
-    let pool = common::pool(arguments, ports.len())?;
-    let [a, b] = &mut ports;
+    let [mut a, mut b] = machine.open()?;
+    let pool = common::pool(arguments, 2)?;
     let queues = [
-        common::start(a, arguments, &pool)?,
-        common::start(b, arguments, &pool)?,
+        common::start(&mut a, arguments, &pool)?,
+        common::start(&mut b, arguments, &pool)?,
     ];
     println!("ready");
-    let queues = bridge(queues, stop);
-    for (port, queues) in ports.into_iter().zip(queues) {
-        common::stop(port, queues)?;
-    }
-    Ok(())
+    let [of_a, of_b] = bridge(queues, stop);
+    common::stop(a, of_a)?;
+    common::stop(b, of_b)
 }
 
 /// Forwards between two ports until `stop` is set, one thread for each queue; returns the queues.
@@ -91,7 +88,7 @@ impl Lane {
                 let left = batch.len();
                 idle &= self.rx[from].rx_burst(batch) == 0;
                 for packet in &mut batch.as_mut_slice()[left..] {
-                    keep_tag(packet);
+                    common::keep_tag(packet);
                 }
                 let tx = &mut self.tx[1 - from];
                 // A packet that can never be sent leaves the batch; the port counts it as an error.
@@ -109,18 +106,5 @@ impl Lane {
             common::drain(&mut self.tx[1 - from], batch);
         }
         self
-    }
-}
-
-/// Asks for the tag to be put in again that the device has taken off. It does not tell the
-/// priority.
-fn keep_tag(packet: &mut Mbuf) {
-    if let Some(id) = packet.vlan() {
-        let tag = TxOffload {
-            flags: TxFlags::VLAN,
-            vlan_tci: id,
-            ..TxOffload::default()
-        };
-        packet.set_tx_offload(tag).expect("a tag alone makes sense");
     }
 }

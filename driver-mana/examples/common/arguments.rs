@@ -19,6 +19,8 @@ pub struct Options {
 pub struct Arguments {
     /// `--vdev`, or the example's own choice.
     pub models: Vec<String>,
+    /// Neither `--vdev` nor `-a` was given.
+    pub demo: bool,
     /// `-a`.
     pub selectors: Vec<String>,
     /// `--duration`.
@@ -38,6 +40,7 @@ impl Arguments {
     ) -> Result<Option<Arguments>, Error> {
         let mut arguments = Arguments {
             models: Vec::new(),
+            demo: false,
             selectors: Vec::new(),
             duration: None,
             queues: 1,
@@ -76,7 +79,10 @@ impl Arguments {
             }
         }
         match (arguments.models.is_empty(), arguments.selectors.is_empty()) {
-            (true, true) => arguments.models = options.models.iter().map(|t| (*t).into()).collect(),
+            (true, true) => {
+                arguments.demo = true;
+                arguments.models = options.models.iter().map(|t| (*t).into()).collect();
+            }
             (false, false) => return Err("give either models (--vdev) or devices (-a)".into()),
             _ => {}
         }

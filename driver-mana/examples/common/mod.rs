@@ -16,7 +16,7 @@ use mana_pmd::{
     buffers_needed,
 };
 use mana_verbs::LinuxSystem;
-use pmd_api::{Batch, HEADROOM, Pool, PoolConfig};
+use pmd_api::{Batch, HEADROOM, Mbuf, Pool, PoolConfig, TxFlags, TxOffload};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 pub use arguments::{Arguments, Options};
@@ -190,15 +190,29 @@ pub fn stop(mut port: Port, queues: Queues) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sends what is in the batch and waits until it has left; gives up after a second, as on a link
-/// whose other side is gone.
-pub fn drain(tx: &mut TxQueue, batch: &mut Batch) {
+/// Asks for the tag to be put in again that the device has taken off. It does not tell the
+/// priority.
+pub fn keep_tag(packet: &mut Mbuf) {
+    if let Some(id) = packet.vlan() {
+        let tag = TxOffload {
+            flags: TxFlags::VLAN,
+            vlan_tci: id,
+            ..TxOffload::default()
+        };
+        packet.set_tx_offload(tag).expect("a tag alone makes sense");
+    }
+}
+
+/// Sends what is in the batch and waits until it has left; false if that takes more than a second, as
+/// on a link whose other side is gone.
+pub fn drain(tx: &mut TxQueue, batch: &mut Batch) -> bool {
     for _ in 0..1000 {
         drop(tx.tx_burst(batch));
         tx.reclaim();
         if batch.is_empty() && tx.in_flight() == 0 {
-            return;
+            return true;
         }
         thread::sleep(Duration::from_millis(1));
     }
+    false
 }
