@@ -365,8 +365,7 @@ fn sending_packets_of_many_segments_goes_on_without_reclaiming() {
     let mut port = open_one(&model);
     port.configure(config(1, 1, &pool)).unwrap();
     let mut queues = port.start().unwrap();
-    let mut sent = 0;
-    for segments in (2..=30).cycle().take(600) {
+    for (sent, segments) in (2..=30).cycle().take(600).enumerate() {
         let mut one = Batch::with_capacity(1);
         let mut packet = pool.alloc().unwrap();
         packet.extend_from_slice(&[0; 60]).unwrap();
@@ -384,7 +383,6 @@ fn sending_packets_of_many_segments_goes_on_without_reclaiming() {
                 "after {sent} packets"
             );
         }
-        sent += 1;
         queues.rx[0].rx_burst(&mut Batch::with_capacity(64));
     }
     port.stop(queues).unwrap();
