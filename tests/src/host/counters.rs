@@ -24,14 +24,9 @@ impl Counters {
     /// If it is not that.
     #[must_use]
     pub fn parse(json: &str) -> Self {
-        let counters: BTreeMap<_, _> = json
-            .split(['{', '}', ','])
-            .filter_map(|item| item.trim().split_once(':'))
-            .filter_map(|(name, value)| {
-                let name = name.trim().trim_matches('"').to_owned();
-                Some((name, value.trim().parse().ok()?))
-            })
-            .collect();
+        let all: BTreeMap<String, BTreeMap<String, u64>> = serde_json::from_str(json)
+            .unwrap_or_else(|error| panic!("{error} in what nstat printed: {json}"));
+        let counters = all.into_values().next().unwrap_or_default();
         assert!(counters.contains_key("IpInReceives"), "{json}");
         Self(counters)
     }

@@ -9,7 +9,9 @@
 
 mod counters;
 mod http;
+mod iperf;
 mod job;
+mod link;
 mod namespace;
 mod ping;
 mod testpmd;
@@ -24,7 +26,9 @@ use std::{env, process};
 
 pub use counters::Counters;
 pub use http::{File, Server, fetch};
+pub use iperf::{Flow, iperf};
 pub use job::{Ended, Job};
+pub use link::Link;
 pub use namespace::Namespace;
 pub use ping::Pinged;
 pub use testpmd::{Stopped, Testpmd};
