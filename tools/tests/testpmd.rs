@@ -503,3 +503,33 @@ fn burst_sizes_and_cycles_are_told_only_when_asked_for() {
     assert!((number("CPU cycles/packet=") - cycles / 2000.0).abs() < 0.01);
     assert!(number(" packets=2000) at ") > 20.0);
 }
+
+#[test]
+fn lengths_by_chance_stay_in_their_range_and_splits_among_their_segments() {
+    let captured = |name: &str, options: &str| {
+        let tx = file(name);
+        let run = Run::of(&format!(
+            "--vdev=model0,link=pcap:tx={} -- --forward-mode=txonly {options} --duration 0.2 \
+             --json {SMALL}",
+            tx.display()
+        ))
+        .succeeded();
+        assert_eq!(run.json()["findings"], 0);
+        let lengths: Vec<usize> = frames(&fs::read(&tx).expect("a capture"))
+            .iter()
+            .map(Vec::len)
+            .collect();
+        (lengths, run.stdout)
+    };
+    let (lengths, stdout) = captured("range.pcap", "--txpkts=60-80");
+    assert!(stdout.contains("packet len=60-80 - nb packet segments=1"));
+    for length in 60..=80 {
+        assert!(lengths.contains(&length), "no packet of {length} bytes");
+    }
+    assert!(lengths.iter().all(|length| (60..=80).contains(length)));
+    let (lengths, _) = captured("split.pcap", "--txpkts=64,100,300 --txsplit=rand");
+    for length in [64, 164, 464] {
+        assert!(lengths.contains(&length), "no packet of {length} bytes");
+    }
+    assert!(lengths.iter().all(|l| [64, 164, 464].contains(l)));
+}

@@ -9,6 +9,7 @@ use uverbs_abi::Mac;
 use super::checksums::ByDevice;
 use super::eal_args::note;
 use super::getopt::{Given, UsageError};
+use super::lengths::Lengths;
 use super::modes::{FCS, Flows, ModeName};
 use super::options::{APP, AppOption};
 use super::streams::Topology;
@@ -45,8 +46,8 @@ pub struct AppArgs {
     pub total_num_mbufs: Option<u32>,
     /// Mbufs in one pool cache record.
     pub mbcache: u32,
-    /// Segment lengths of txonly's packets, bytes.
-    pub tx_segments: Vec<u32>,
+    /// Lengths of generated packets.
+    pub tx_lengths: Lengths,
     /// Source and destination of txonly's packets.
     pub tx_ip: (Ipv4Addr, Ipv4Addr),
     /// UDP source and destination port of txonly's packets.
@@ -99,7 +100,7 @@ impl Default for AppArgs {
             mbuf_size: 2176,
             total_num_mbufs: None,
             mbcache: 250,
-            tx_segments: vec![64],
+            tx_lengths: Lengths::default(),
             tx_ip: (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)),
             tx_udp: (9, 9),
             multi_flow: false,
@@ -168,7 +169,11 @@ impl AppArgs {
                 self.total_num_mbufs = Some(number(given, 1, u64::from(u32::MAX / 2))? as u32);
             }
             AppOption::Mbcache => self.mbcache = number(given, 0, u64::from(MAX_CACHE))? as u32,
-            AppOption::Txpkts => self.tx_segments = segments(given)?,
+            AppOption::Txpkts => {
+                let taken = self.tx_lengths.take(&given.value);
+                taken.map_err(|expected| bad(given, expected))?;
+            }
+            AppOption::Txsplit => self.tx_lengths.split = parsed(given)?,
             AppOption::TxIp => self.tx_ip = pair(given, "SRC,DST with two IPv4 addresses")?,
             AppOption::TxUdp => {
                 self.tx_udp = match given.value.contains(',') {
@@ -248,7 +253,9 @@ impl AppArgs {
                 length + pmd_api::HEADROOM as u32,
             )));
         }
-        if let Some(length) = self.tx_segments.iter().find(|length| **length > room) {
+        self.tx_lengths.check().map_err(UsageError::Conflict)?;
+        let segments = &self.tx_lengths.segments;
+        if let Some(length) = segments.iter().find(|length| **length > room) {
             return Err(UsageError::Conflict(format!(
                 "a segment of {length} bytes (--txpkts) does not fit mbufs of {} bytes with {} of \
                  headroom: use --mbuf-size={}",
@@ -262,10 +269,17 @@ impl AppArgs {
 
     /// flowgen's packets are of one segment, and shorter than `--txpkts` says.
     fn check_flowgen(&self, room: u32) -> Result<(), UsageError> {
-        let total: u32 = self.tx_segments.iter().sum();
         if self.mode != ModeName::FlowGen {
             return Ok(());
         }
+        if self.tx_lengths.vary() {
+            return Err(UsageError::Conflict(
+                "flowgen's packets have one length: leave out --txsplit=rand and the range in \
+                 --txpkts"
+                    .to_owned(),
+            ));
+        }
+        let total: u32 = self.tx_lengths.segments.iter().sum();
         if total < MIN_TX_PACKET + FCS {
             return Err(UsageError::Conflict(format!(
                 "flowgen counts the FCS of {FCS} bytes in --txpkts, as testpmd does: give it at \
@@ -321,27 +335,6 @@ fn pair<A: std::str::FromStr, B: std::str::FromStr>(
     let both = given.value.split_once(',');
     both.and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)))
         .ok_or_else(|| bad(given, format!("expected {form}")))
-}
-
-fn segments(given: &Given<AppOption>) -> Result<Vec<u32>, UsageError> {
-    let lengths: Option<Vec<u32>> = given
-        .value
-        .split(',')
-        .map(|length| length.trim().parse().ok().filter(|length| *length > 0))
-        .collect();
-    let lengths = lengths.ok_or_else(|| bad(given, "expected LEN[,LEN…] with lengths in bytes"))?;
-    let total: u64 = lengths.iter().copied().map(u64::from).sum();
-    if !(u64::from(MIN_TX_PACKET)..=u64::from(u16::MAX)).contains(&total) {
-        return Err(bad(
-            given,
-            format!(
-                "a packet of {total} bytes: expected {MIN_TX_PACKET} (its Ethernet, IPv4 and UDP \
-                 headers) to {}",
-                u16::MAX
-            ),
-        ));
-    }
-    Ok(lengths)
 }
 
 fn seconds(given: &Given<AppOption>) -> Result<Duration, UsageError> {
@@ -448,6 +441,7 @@ mod tests {
 
     #[test]
     fn flowgen_needs_one_segment_that_holds_the_packet() {
+        assert!(error("--forward-mode=flowgen --txpkts=64-128").contains("one length"));
         assert!(error("--forward-mode=flowgen --txpkts=45").contains("at least 46"));
         assert!(error("--forward-mode=flowgen --txpkts=2000,2000").contains("--mbuf-size=4124"));
         let args = parse("--forward-mode=flowgen --txpkts=46 --flowgen-flows=7 --flowgen-clones=3");
@@ -484,7 +478,9 @@ mod tests {
         let args =
             parse("--txpkts=64,128 --tx-ip=10.0.1.4,10.0.1.5 --tx-udp=7 --txonly-multi-flow")
                 .unwrap();
-        assert_eq!(args.tx_segments, [64, 128]);
+        assert_eq!(args.tx_lengths.segments, [64, 128]);
+        assert!(error("--txpkts=20,64 --txsplit=rand").contains("first segment alone"));
+        assert!(error("--txpkts=64-3000").contains("--mbuf-size=3128"));
         assert_eq!(args.tx_ip.1, Ipv4Addr::new(10, 0, 1, 5));
         assert_eq!(args.tx_udp, (7, 7));
         assert!(args.multi_flow);

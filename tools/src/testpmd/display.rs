@@ -6,6 +6,7 @@ use pmd_api::PortStats;
 use uverbs_abi::Mac;
 
 use super::cores::{Lcore, socket_of};
+use super::lengths::Lengths;
 use super::modes::ModeName;
 use super::stats::Rates;
 use super::streams::StreamPlan;
@@ -38,8 +39,8 @@ pub struct Plan<'a> {
     pub depths: (u32, u32),
     /// Packets a burst.
     pub burst: usize,
-    /// Segment lengths of what is generated.
-    pub tx_segments: &'a [u32],
+    /// Lengths of what is generated.
+    pub tx_lengths: &'a Lengths,
     /// Flows that flowgen generates.
     pub flows: u32,
     /// TX offloads by DPDK's bits.
@@ -108,8 +109,8 @@ pub fn configuration(out: &mut String, plan: &Plan<'_>) {
         let _ = writeln!(
             out,
             "  packet len={} - nb packet segments={}",
-            plan.tx_segments.iter().sum::<u32>(),
-            plan.tx_segments.len(),
+            plan.tx_lengths.describe(),
+            plan.tx_lengths.segments.len(),
         );
     }
     let _ = writeln!(
@@ -243,7 +244,7 @@ mod tests {
             queues: (4, 4),
             depths: (256, 256),
             burst: 32,
-            tx_segments: &[64],
+            tx_lengths: &Lengths::default(),
             flows: 1024,
             tx_offloads: 0,
         };

@@ -18,6 +18,7 @@ mod getopt;
 mod headers;
 mod json;
 mod lane;
+mod lengths;
 mod modes;
 mod options;
 mod run;

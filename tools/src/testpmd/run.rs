@@ -135,7 +135,7 @@ fn forward(
         queues: (queues.rx, queues.tx),
         depths: (app.rxd.next_power_of_two(), app.txd.next_power_of_two()),
         burst: app.burst,
-        tx_segments: &app.tx_segments,
+        tx_lengths: &app.tx_lengths,
         flows: app.flows.flows,
         tx_offloads: app.by_device.offloads(),
     };

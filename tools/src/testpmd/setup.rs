@@ -181,9 +181,10 @@ impl StartedPort {
     ) -> Result<StartedPort, Error> {
         let numa_node = port.info().numa_node;
         let max = port.info().max_tx_segments as usize;
-        if args.mode == ModeName::TxOnly && args.tx_segments.len() > max {
+        let segments = args.tx_lengths.segments.len();
+        if args.mode == ModeName::TxOnly && segments > max {
             return Err(Error::TooManySegments {
-                segments: args.tx_segments.len(),
+                segments,
                 max,
                 port: number,
             });
@@ -290,7 +291,7 @@ impl Forwarding {
         patience: Patience,
     ) -> Vec<Vec<Assigned>> {
         let shape = Shape {
-            segments: args.tx_segments.clone(),
+            lengths: args.tx_lengths.clone(),
             ip: args.tx_ip,
             udp: args.tx_udp,
             multi_flow: args.multi_flow,

@@ -181,9 +181,9 @@ fn accumulated_statistics(out: &mut String, stats: &PortStats, tx_dropped: u64) 
 
 /// What a packet cost, where there were any: in modes that only send those sent, else those received.
 fn cycles_per_packet(out: &mut String, mode: ModeName, all: &PortStats, cycles: u64, mhz: u64) {
-    let packets = match mode {
-        ModeName::TxOnly => all.tx_packets,
-        _ => all.rx_packets,
+    let packets = match mode.generates() {
+        true => all.tx_packets,
+        false => all.rx_packets,
     };
     if packets > 0 {
         let _ = writeln!(

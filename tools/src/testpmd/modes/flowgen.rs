@@ -15,6 +15,7 @@ use super::ForwardMode;
 use super::incremental::follow_address;
 use super::txonly::{Shape, headers, take};
 use crate::testpmd::lane::Lane;
+use crate::testpmd::lengths::Lengths;
 
 /// Source of all packets, and destination of the first flow.
 const ADDRESSES: (Ipv4Addr, Ipv4Addr) =
@@ -64,9 +65,17 @@ pub struct FlowGen {
 impl FlowGen {
     /// Packets go from `source` to `peer`; their buffers come from `pool`.
     pub fn new(source: Mac, peer: Mac, shape: &Shape, pool: Pool) -> Self {
-        let length = shape.segments.iter().sum::<u32>().saturating_sub(FCS);
+        let length = shape
+            .lengths
+            .segments
+            .iter()
+            .sum::<u32>()
+            .saturating_sub(FCS);
         let shape = Shape {
-            segments: vec![length],
+            lengths: Lengths {
+                segments: vec![length],
+                ..Lengths::default()
+            },
             ip: ADDRESSES,
             udp: PORTS,
             ..shape.clone()

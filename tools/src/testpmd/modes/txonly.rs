@@ -2,12 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use pmd_api::{Batch, Mbuf, Pool};
+use pmd_api::{Batch, InternetSum, Mbuf, Pool};
 use uverbs_abi::Mac;
 
 use super::{Flows, ForwardMode};
 use crate::testpmd::app_args::MIN_TX_PACKET;
 use crate::testpmd::lane::Lane;
+use crate::testpmd::lengths::{Lengths, Random};
 
 /// Bytes of Ethernet, IPv4 and UDP header.
 const HEADERS: usize = MIN_TX_PACKET as usize;
@@ -20,8 +21,8 @@ const FLOW_PORTS: u16 = 16_384;
 /// What generated packets look like, apart from their MACs.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// Lengths of the segments in bytes; together at least the headers.
-    pub segments: Vec<u32>,
+    /// Lengths of packets and their segments.
+    pub lengths: Lengths,
     /// IPv4 source and destination.
     pub ip: (Ipv4Addr, Ipv4Addr),
     /// UDP source and destination port.
@@ -38,7 +39,8 @@ pub struct Shape {
 pub struct TxOnly {
     pool: Pool,
     headers: [u8; HEADERS],
-    segments: Vec<u32>,
+    lengths: Lengths,
+    random: Random,
     burst: usize,
     /// The next flow, where flows vary.
     flow: Option<u16>,
@@ -49,11 +51,12 @@ pub struct TxOnly {
 impl TxOnly {
     /// Packets go from `source` to `peer`; their buffers come from `pool`.
     pub fn new(source: Mac, peer: Mac, shape: &Shape, pool: Pool) -> Self {
-        let segments = shape.segments.len();
+        let segments = shape.lengths.segments.len();
         TxOnly {
             pool,
             headers: headers(source, peer, shape),
-            segments: shape.segments.clone(),
+            lengths: shape.lengths.clone(),
+            random: Random::default(),
             burst: shape.burst,
             flow: shape.multi_flow.then_some(0),
             buffers: Batch::with_capacity(if segments > 1 {
@@ -64,23 +67,28 @@ impl TxOnly {
         }
     }
 
-    fn next_headers(&mut self) -> [u8; HEADERS] {
+    /// The headers of the next packet, which will have `length` bytes.
+    fn next_headers(&mut self, length: u32) -> [u8; HEADERS] {
         if let Some(flow) = &mut self.flow {
             let port = FIRST_FLOW_PORT + *flow;
             *flow = (*flow + 1) % FLOW_PORTS;
             // The UDP checksum is absent and IPv4's does not cover ports.
             self.headers[SOURCE_PORT].copy_from_slice(&port.to_be_bytes());
         }
+        if self.lengths.vary() {
+            write_length(&mut self.headers, length);
+        }
         self.headers
     }
 
     /// Fills the batch with packets of one segment.
-    fn make_simple(&mut self, batch: &mut Batch, length: u32) -> bool {
+    fn make_simple(&mut self, batch: &mut Batch) -> bool {
         if take(&self.pool, batch, self.burst.min(batch.room()), 1) == 0 {
             return false;
         }
         for mbuf in batch.iter_mut() {
-            let headers = self.next_headers();
+            let length = self.lengths.next_length(&mut self.random);
+            let headers = self.next_headers(length);
             // Its room was checked against the mbuf size: a packet that stayed empty is rejected by
             // the queue and counted.
             if let Ok(data) = mbuf.append(length as usize)
@@ -95,15 +103,17 @@ impl TxOnly {
     /// Fills the batch with packets of several segments.
     fn make_chains(&mut self, batch: &mut Batch) -> bool {
         let count = self.burst.min(batch.room());
-        let count = take(&self.pool, &mut self.buffers, count, self.segments.len());
+        let most = self.lengths.segments.len();
+        let count = take(&self.pool, &mut self.buffers, count, most);
         if count == 0 {
             return false;
         }
         for _ in 0..count {
-            let headers = self.next_headers();
+            let segments = self.lengths.next_segments(&mut self.random);
+            let headers = self.next_headers(self.lengths.segments[..segments].iter().sum());
             let mut rest = headers.as_slice();
             let mut packet: Option<Mbuf> = None;
-            for length in &self.segments {
+            for length in &self.lengths.segments[..segments] {
                 let Some(mut mbuf) = self.buffers.pop() else {
                     break;
                 };
@@ -129,8 +139,8 @@ impl TxOnly {
 
 impl ForwardMode for TxOnly {
     fn forward(&mut self, lane: &mut Lane<'_>) -> usize {
-        let made = match *self.segments.as_slice() {
-            [length] => self.make_simple(lane.batch, length),
+        let made = match self.lengths.segments.len() {
+            1 => self.make_simple(lane.batch),
             _ => self.make_chains(lane.batch),
         };
         if !made {
@@ -154,43 +164,45 @@ pub fn take(pool: &Pool, buffers: &mut Batch, packets: usize, segments: usize) -
 
 /// The headers of every packet: valid IPv4 header checksum, no UDP checksum, as testpmd's.
 pub fn headers(source: Mac, peer: Mac, shape: &Shape) -> [u8; HEADERS] {
-    let total: u32 = shape.segments.iter().sum();
-    let ip_length = (total as u16).saturating_sub(14);
-    let udp_length = ip_length.saturating_sub(20);
     let mut headers = [0; HEADERS];
     headers[0..6].copy_from_slice(&peer.0);
     headers[6..12].copy_from_slice(&source.0);
     headers[12..14].copy_from_slice(&[0x08, 0x00]);
     // Version 4 with 5 words of header; time to live 64; protocol 17, UDP.
     headers[14] = 0x45;
-    headers[16..18].copy_from_slice(&ip_length.to_be_bytes());
     headers[22] = 64;
     headers[23] = 17;
     headers[26..30].copy_from_slice(&shape.ip.0.octets());
     headers[30..34].copy_from_slice(&shape.ip.1.octets());
-    let sum: u32 = headers[14..34]
-        .chunks_exact(2)
-        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
-    headers[24..26].copy_from_slice(&checksum.to_be_bytes());
     headers[SOURCE_PORT].copy_from_slice(&shape.udp.0.to_be_bytes());
     headers[36..38].copy_from_slice(&shape.udp.1.to_be_bytes());
-    headers[38..40].copy_from_slice(&udp_length.to_be_bytes());
+    write_length(&mut headers, shape.lengths.segments.iter().sum());
     headers
+}
+
+/// Makes them the headers of a packet of `total` bytes.
+fn write_length(headers: &mut [u8; HEADERS], total: u32) {
+    let ip_length = (total as u16).saturating_sub(14);
+    let udp_length = ip_length.saturating_sub(20);
+    headers[16..18].copy_from_slice(&ip_length.to_be_bytes());
+    headers[24..26].fill(0);
+    let mut sum = InternetSum::default();
+    sum.add(&headers[14..34]);
+    headers[24..26].copy_from_slice(&sum.checksum().to_be_bytes());
+    headers[38..40].copy_from_slice(&udp_length.to_be_bytes());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testpmd::lane::tests::{frames, pool, stream_with};
+    use crate::testpmd::lengths::Split;
 
     impl Shape {
         /// testpmd's packet, in bursts of 4.
         pub fn of_tests() -> Shape {
             Shape {
-                segments: vec![64],
+                lengths: Lengths::default(),
                 ip: (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)),
                 udp: (9, 9),
                 multi_flow: false,
@@ -202,7 +214,10 @@ mod tests {
 
     fn shape(segments: &[u32]) -> Shape {
         Shape {
-            segments: segments.to_vec(),
+            lengths: Lengths {
+                segments: segments.to_vec(),
+                ..Lengths::default()
+            },
             ..Shape::of_tests()
         }
     }
@@ -245,6 +260,63 @@ mod tests {
             assert_eq!(lengths, [20, 20, 24]);
             assert_eq!(packet.concat()[..HEADERS], PACKET);
         }
+    }
+
+    /// Of each packet: whether its IPv4 header checksum is right and both lengths are its own.
+    fn assert_consistent(frame: &[u8]) {
+        let mut sum = 0u32;
+        for word in frame[14..34].chunks(2) {
+            sum += u32::from(word[0]) << 8 | u32::from(word[1]);
+        }
+        assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "{frame:02x?}");
+        let length = |at: usize| usize::from(frame[at]) << 8 | usize::from(frame[at + 1]);
+        assert_eq!(
+            (length(16) + 14, length(38) + 34),
+            (frame.len(), frame.len())
+        );
+    }
+
+    #[test]
+    fn lengths_of_a_range_come_all_and_no_others_and_the_headers_agree() {
+        let (mut stream, wire) = stream_with(&[]);
+        let mut shape = shape(&[73]);
+        shape.lengths.least = Some(60);
+        let pool = pool(512);
+        let mut mode = TxOnly::new(SOURCE, PEER, &shape, pool.clone());
+        for _ in 0..100 {
+            assert_eq!(mode.forward(&mut stream.lane()), 4);
+        }
+        let mut count = [0; 100];
+        for frame in frames(&wire) {
+            assert_consistent(&frame);
+            count[frame.len()] += 1;
+        }
+        assert!(count[60..=73].iter().all(|count| *count > 5), "{count:?}");
+        assert_eq!(count[60..=73].iter().sum::<i32>(), 400);
+        drop((stream, wire, mode));
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn a_random_split_sends_the_first_segments_and_the_headers_agree() {
+        let (mut stream, wire) = stream_with(&[]);
+        let mut shape = shape(&[50, 7, 100]);
+        shape.lengths.split = Split::Rand;
+        let pool = pool(512);
+        let mut mode = TxOnly::new(SOURCE, PEER, &shape, pool.clone());
+        for _ in 0..40 {
+            assert_eq!(mode.forward(&mut stream.lane()), 4);
+        }
+        let mut count = [0; 3];
+        for packet in wire.sent_segments() {
+            assert_consistent(&packet.concat());
+            let lengths: Vec<usize> = packet.iter().map(Vec::len).collect();
+            assert_eq!(lengths, [50, 7, 100][..packet.len()]);
+            count[packet.len() - 1] += 1;
+        }
+        assert!(count.iter().all(|count| *count > 20), "{count:?}");
+        drop((stream, wire, mode));
+        assert_eq!(pool.in_use(), 0);
     }
 
     #[test]

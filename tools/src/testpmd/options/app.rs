@@ -28,6 +28,8 @@ pub enum AppOption {
     Mbcache,
     /// `--txpkts`.
     Txpkts,
+    /// `--txsplit`, ours.
+    Txsplit,
     /// `--tx-ip`.
     TxIp,
     /// `--tx-udp`.
@@ -130,7 +132,14 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
         value(
             "txpkts",
             Txpkts,
-            "LEN[,LEN…]: segment lengths of txonly's packets (default 64)",
+            "LEN[,LEN…]: segment lengths of txonly's packets (default 64), or LEAST-MOST: random \
+             lengths, one segment (not in DPDK)",
+        ),
+        value(
+            "txsplit",
+            Txsplit,
+            "off (default), on, rand: how many of the segments txonly's packets have: all, all, \
+             chance (not in DPDK; testpmd's `set txsplit`)",
         ),
         value(
             "tx-ip",
