@@ -339,6 +339,21 @@ fn in_5tswap_two_turns_make_the_packet_that_came() {
 }
 
 #[test]
+fn what_came_before_forwarding_is_flushed_and_stands_in_no_table() {
+    // While the other ports start, the generator fills the ring of the first.
+    for option in ["", "--no-flush-rx"] {
+        let run = Run::of(&format!(
+            "--vdev=model0,link=gen --vdev=model1 --vdev=model2 -- --port-topology=loop \
+             --duration 0.2 --json {option} --total-num-mbufs=8192"
+        ))
+        .succeeded();
+        let came = run.port_field(0, "rx_packets");
+        assert!(came > 256, "{came}");
+        assert_eq!(run.port_field(0, "tx_packets"), came, "{option}");
+    }
+}
+
+#[test]
 fn paired_ports_exchange_their_packets() {
     let run = Run::of(&format!(
         "--vdev=model0,link=gen:count=500 --vdev=model1,link=sink -- --forward-mode=macswap \

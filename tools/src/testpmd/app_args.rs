@@ -72,6 +72,8 @@ pub struct AppArgs {
     pub record_bursts: bool,
     /// Whether cycles a packet are recorded.
     pub record_cycles: bool,
+    /// Whether packets that came before forwarding begins are dropped.
+    pub flush_rx: bool,
     /// Whether one burst is sent on every stream first.
     pub tx_first: bool,
     /// `--no-huge` on this side.
@@ -113,6 +115,7 @@ impl Default for AppArgs {
             auto_start: false,
             record_bursts: false,
             record_cycles: false,
+            flush_rx: true,
             tx_first: false,
             no_huge: false,
             duration: None,
@@ -222,6 +225,7 @@ impl AppArgs {
             AppOption::AutoStart => self.auto_start = true,
             AppOption::RecordBurstStats => self.record_bursts = true,
             AppOption::RecordCoreCycles => self.record_cycles = true,
+            AppOption::NoFlushRx => self.flush_rx = false,
             AppOption::TxFirst => self.tx_first = true,
             AppOption::NoHuge => self.no_huge = true,
             AppOption::InMemory => {}
@@ -468,7 +472,7 @@ mod tests {
              Ctrl-C ends it"
         );
         assert!(error("--portmask=0x1").contains("choose ports by device"));
-        let args = parse("--rxfreet=32 --no-flush-rx --json --duration 0.5").unwrap();
+        let args = parse("--rxfreet=32 --txfreet=32 --json --duration 0.5").unwrap();
         assert_eq!(args.notes.len(), 2);
         assert_eq!(args.duration, Some(Duration::from_millis(500)));
     }

@@ -155,6 +155,11 @@ impl Machine {
         self.model.as_ref().map(|run| &run.model)
     }
 
+    /// Whether every source of packets is known to end, as a capture does that is replayed.
+    pub fn is_finite(&self) -> bool {
+        self.model.as_ref().is_some_and(|run| run.finite)
+    }
+
     /// Whether every source of packets is known to end and has ended, with nothing in flight.
     pub fn drained(&self) -> bool {
         self.model

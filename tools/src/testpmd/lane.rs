@@ -119,6 +119,22 @@ impl Lane<'_> {
         received
     }
 
+    /// Drops what has arrived, `limit` packets or a few more, and counts nothing.
+    pub fn flush(&mut self, limit: usize) {
+        let Some(rx) = &mut self.rx else {
+            return;
+        };
+        let mut flushed = 0;
+        while flushed < limit {
+            let received = rx.rx_burst(self.batch);
+            if received == 0 {
+                return;
+            }
+            self.batch.clear();
+            flushed += received;
+        }
+    }
+
     /// Sends the batch; what the queue does not take is dropped and counted. Returns how many
     /// packets were sent.
     pub fn transmit_once(&mut self) -> usize {
@@ -207,6 +223,8 @@ pub mod tests {
     use dma_memory::{HugePages, RegionOptions};
     use pmd_api::{Mbuf, Pool, PoolConfig, Reject, TxOffload, TxOutcome};
     use std::sync::Mutex;
+
+    use crate::testpmd::stats::StreamStats;
 
     /// What is behind the two queues.
     #[derive(Default)]
@@ -345,6 +363,18 @@ pub mod tests {
         let (rx, tx) = (FakeRx(wire.clone()), FakeTx(wire.clone()));
         let stream = Stream::new(Some(rx), Some(tx), 32, Arc::default(), patience);
         (stream, wire)
+    }
+
+    #[test]
+    fn what_is_flushed_is_dropped_uncounted_up_to_the_limit() {
+        let pool = pool(128);
+        let (mut stream, _wire) = stream_over(&pool, &vec![vec![7; 60]; 100]);
+        // Bursts are of 32.
+        stream.lane().flush(40);
+        assert_eq!(pool.in_use(), 36);
+        stream.lane().flush(40);
+        assert_eq!(pool.in_use(), 0);
+        assert_eq!(stream.counters.snapshot(), StreamStats::default());
     }
 
     #[test]

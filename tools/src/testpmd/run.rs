@@ -145,9 +145,18 @@ fn forward(
     if app.mode == ModeName::Csum {
         text.push_str(&app.by_device.describe());
     }
-    say(&text)?;
 
     let mut shares = forwarding.assign(ports, app, pools, patience);
+    // As in testpmd, what came before forwarding begins is nobody's: no more than a ring holds, where
+    // packets come without end. A source that ends is left whole, as it is for --no-flush-rx there.
+    if app.flush_rx && !machine.is_finite() {
+        for assigned in shares.iter_mut().flatten() {
+            assigned.stream.lane().flush(plan.depths.0 as usize);
+        }
+    }
+    let before: Vec<PortStats> = ports.iter().map(|port| port.port.stats()).collect();
+
+    say(&text)?;
     for assigned in shares.iter_mut().flatten() {
         if let Some(mut generator) = assigned.first.take() {
             generator.forward(&mut assigned.stream.lane());
@@ -175,7 +184,11 @@ fn forward(
     let cycles = gdma::cycles::now() - first_cycle;
     waited?;
     stopping?;
-    let stats: Vec<PortStats> = ports.iter().map(|port| port.port.stats()).collect();
+    let stats: Vec<PortStats> = ports
+        .iter()
+        .zip(before)
+        .map(|(port, before)| port.port.stats() - before)
+        .collect();
     let mhz = u128::from(cycles) * 1000 / elapsed.as_nanos().max(1);
     say(&summary::tables(&Summary {
         mode: app.mode,

@@ -58,6 +58,8 @@ pub enum AppOption {
     RecordBurstStats,
     /// `--record-core-cycles`.
     RecordCoreCycles,
+    /// `--no-flush-rx`.
+    NoFlushRx,
     /// `--tx-first`.
     TxFirst,
     /// `--no-huge`.
@@ -205,6 +207,11 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
             "start forwarding (always, without a prompt)",
         ),
         flag(
+            "no-flush-rx",
+            NoFlushRx,
+            "forward also what came before (else dropped, unless from a source that ends)",
+        ),
+        flag(
             "tx-first",
             TxFirst,
             "send one burst on every stream before forwarding",
@@ -294,11 +301,6 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
             "no-mlockall",
             Meaningless,
             "registered memory is pinned anyway",
-        ),
-        flag(
-            "no-flush-rx",
-            Meaningless,
-            "RX queues are never flushed before forwarding",
         ),
         flag("disable-flow-flush", Meaningless, NO_DEVICE_FEATURE),
         flag("flow-isolate-all", Meaningless, NO_DEVICE_FEATURE),
