@@ -81,6 +81,28 @@ fn a_file_crosses_four_queues_in_jumbo_frames_unchanged() {
     );
 }
 
+/// What is received in one buffer leaves in as many segments as 512 bytes make of it.
+#[test]
+fn a_file_crosses_the_pipeline_in_many_segments_unchanged() {
+    let Some(host) = Host::or_skip("a_file_crosses_the_pipeline_in_many_segments_unchanged") else {
+        return;
+    };
+    for (queues, mtu) in [(1, 1500), (4, 9000)] {
+        let link = Link::new(&host);
+        let taps = link.taps(&format!("queues={queues}:mtu={mtu}"));
+        let arguments =
+            format!("--vdev=model0,{taps} --split=512 --queues={queues} --mbuf-size=9728");
+        let pipeline = host.example("pipeline", &arguments);
+        link.configure(mtu);
+        transfer(
+            &host,
+            &link,
+            &format!("pipeline, split, {queues} queue(s), MTU {mtu}"),
+        );
+        let _ = pipeline.interrupt().success();
+    }
+}
+
 #[test]
 fn iperf3_runs_both_ways_without_a_wrong_checksum() {
     let Some(host) = Host::or_skip("iperf3_runs_both_ways_without_a_wrong_checksum") else {

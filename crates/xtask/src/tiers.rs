@@ -173,13 +173,10 @@ fn host(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
         Ok(tree) => environment.push(("MANA_HOST_TOOLS", tree.into())),
         Err(reason) => environment.push(("MANA_HOST_SKIP", reason.into())),
     }
-    let driver = workspace.member("mana-pmd");
-    if driver.is_some_and(|package| package.has_target("example", "udp_echo")) {
-        println!("== build: the driver's examples");
-        match program::examples("mana-pmd") {
-            Ok(folder) => environment.push(("MANA_EXAMPLES", folder.into())),
-            Err(reason) => tally.fail("build of the driver's examples", reason),
-        }
+    println!("== build: the driver's examples");
+    match program::examples("mana-pmd") {
+        Ok(folder) => environment.push(("MANA_EXAMPLES", folder.into())),
+        Err(reason) => tally.fail("build of the driver's examples", reason),
     }
     let how = How {
         serial: true,

@@ -4,14 +4,14 @@
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// How often a waiting test looks.
-const LOOK: Duration = Duration::from_millis(2);
+const LOOK: Duration = Duration::from_micros(200);
 
 /// A program and what it has started, a process group of its own.
 pub struct Job {
@@ -103,6 +103,12 @@ impl Job {
         self.stdout.text()
     }
 
+    /// Bytes that it has written on standard output so far.
+    #[must_use]
+    pub fn stdout_length(&self) -> usize {
+        self.stdout.bytes().len()
+    }
+
     /// What it has written on standard error so far.
     #[must_use]
     pub fn stderr(&self) -> String {
@@ -182,6 +188,14 @@ impl Job {
         }
     }
 
+    /// Interrupts it, as Ctrl-C does, and waits for its end.
+    #[must_use]
+    #[track_caller]
+    pub fn interrupt(self) -> Ended {
+        self.signal(Signal::INT);
+        self.end()
+    }
+
     /// Kills it as nothing else can, and waits for its end.
     #[must_use]
     #[track_caller]
@@ -236,9 +250,12 @@ impl Collected {
         }
     }
 
+    fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn text(&self) -> String {
-        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).into_owned()
+        String::from_utf8_lossy(&self.bytes()).into_owned()
     }
 
     fn join(&mut self) {

@@ -15,6 +15,9 @@ pub struct Link {
 }
 
 impl Link {
+    /// The MACs of both taps once they are configured, `near` first.
+    pub const MACS: [&str; 2] = ["02:00:00:00:00:01", "02:00:00:00:00:02"];
+
     /// Two empty namespaces.
     ///
     /// # Panics

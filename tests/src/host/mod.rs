@@ -115,14 +115,21 @@ impl Host {
         Namespace::new(self).unwrap_or_else(|error| panic!("a namespace: {error}"))
     }
 
-    /// The path of the example `name` of the driver.
+    /// Starts the example `name` of the driver with these arguments and waits until it is ready.
     ///
     /// # Panics
     ///
-    /// If no folder of examples is given.
+    /// If it does not get there, or no folder of examples is given.
     #[must_use]
-    pub fn example(&self, name: &str) -> PathBuf {
-        variable("MANA_EXAMPLES").join(name)
+    #[track_caller]
+    pub fn example(&self, name: &str, arguments: &str) -> Job {
+        let mut words = vec![variable("MANA_EXAMPLES").join(name).into_os_string()];
+        words.extend(arguments.split_whitespace().map(Into::into));
+        let mut job = Job::start(&mut self.tools.bound(&words), testpmd::LIMIT);
+        job.wait_until("it is ready", |job| {
+            job.stdout().lines().any(|line| line == "ready")
+        });
+        job
     }
 }
 

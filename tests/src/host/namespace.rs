@@ -101,14 +101,17 @@ impl Namespace {
         let _ = tee.end().success();
     }
 
-    /// Gives an interface MTU and addresses, `192.0.2.HOST` and `2001:db8::HOST`, and sets it up.
+    /// Gives an interface the MAC `02:00:00:00:00:HOST`, this MTU and the addresses `192.0.2.HOST` and
+    /// `2001:db8::HOST`, and sets it up.
     ///
     /// # Panics
     ///
     /// If that fails.
     #[track_caller]
     pub fn configure(&self, interface: &str, host: u8, mtu: u32) {
-        self.ip(&format!("link set {interface} mtu {mtu} up"));
+        self.ip(&format!(
+            "link set {interface} address 02:00:00:00:00:{host:02x} mtu {mtu} up"
+        ));
         self.ip(&format!("addr add 192.0.2.{host}/24 dev {interface}"));
         let six = format!("addr add 2001:db8::{host}/64 dev {interface} nodad");
         self.ip(&six);

@@ -3,13 +3,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
-
 use super::Host;
 use super::job::{Ended, Job};
 
 /// How long one may run.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
 /// A forwarding testpmd.
 pub struct Testpmd {
@@ -73,8 +71,7 @@ impl Testpmd {
     /// If it does not end with 0, a final table and its line of JSON.
     #[track_caller]
     pub fn stop(self) -> Stopped {
-        self.job.signal(Signal::INT);
-        Stopped::new(self.job.end())
+        Stopped::new(self.job.interrupt())
     }
 }
 
