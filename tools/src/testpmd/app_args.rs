@@ -10,7 +10,7 @@ use super::checksums::ByDevice;
 use super::eal_args::note;
 use super::getopt::{Given, UsageError};
 use super::lengths::Lengths;
-use super::modes::{FCS, Flows, ModeName};
+use super::modes::{FCS, Flows, ModeName, SourcePorts};
 use super::options::{APP, AppOption};
 use super::streams::Topology;
 
@@ -54,6 +54,8 @@ pub struct AppArgs {
     pub tx_udp: (u16, u16),
     /// Whether txonly varies the UDP source port.
     pub multi_flow: bool,
+    /// How many source ports each core varies it over.
+    pub tx_flows: u8,
     /// Which checksums of csum mode the device computes.
     pub by_device: ByDevice,
     /// Flows and clones of flowgen.
@@ -106,6 +108,7 @@ impl Default for AppArgs {
             tx_ip: (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)),
             tx_udp: (9, 9),
             multi_flow: false,
+            tx_flows: SourcePorts::MOST,
             by_device: ByDevice::default(),
             flows: Flows::default(),
             eth_peers: [None; MAX_PORTS],
@@ -188,6 +191,9 @@ impl AppArgs {
                 }
             }
             AppOption::TxonlyMultiFlow => self.multi_flow = true,
+            AppOption::TxonlyFlows => {
+                self.tx_flows = number(given, 1, u64::from(SourcePorts::MOST))? as u8;
+            }
             AppOption::Csum => {
                 let taken = self.by_device.take_choice(&given.value);
                 taken.map_err(|expected| bad(given, expected))?;
@@ -421,6 +427,8 @@ mod tests {
             "--txpkts=41",
             "--port-topology=ring",
             "--flowgen-flows=0",
+            "--txonly-flows=0",
+            "--txonly-flows=65",
             "--flowgen-flows=2147483648",
             "--flowgen-clones=513",
             "--flowgen-clones=-1",

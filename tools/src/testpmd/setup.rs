@@ -14,7 +14,7 @@ use super::cores::Lcore;
 use super::display::PortLine;
 use super::error::Error;
 use super::lane::{Patience, Stream};
-use super::modes::{ForwardMode, ModeName, Shape};
+use super::modes::{ForwardMode, ModeName, Shape, SourcePorts};
 use super::stats::StreamCounters;
 use super::streams::{self, StreamPlan};
 
@@ -290,15 +290,18 @@ impl Forwarding {
         pools: &Pools,
         patience: Patience,
     ) -> Vec<Vec<Assigned>> {
-        let shape = Shape {
+        let shape = |core: Lcore| Shape {
             lengths: args.tx_lengths.clone(),
             ip: args.tx_ip,
             udp: args.tx_udp,
-            multi_flow: args.multi_flow,
+            source_ports: args.multi_flow.then_some(SourcePorts {
+                core: core.id as u8,
+                flows: args.tx_flows,
+            }),
             burst: args.burst,
             flows: args.flows,
         };
-        let mut make = |index: usize| {
+        let mut make = |index: usize, shape: &Shape| {
             let plan = self.plans[index];
             let queue = usize::from(plan.queue);
             let rx = ports[plan.rx_port].rx.get_mut(queue).and_then(Option::take);
@@ -310,14 +313,18 @@ impl Forwarding {
             Assigned {
                 plan,
                 stream: Stream::new(rx, tx, args.burst, self.counters[index].clone(), patience),
-                mode: args.mode.build(source, peer, &shape, pool, args.by_device),
+                mode: args.mode.build(source, peer, shape, pool, args.by_device),
                 first: args
                     .tx_first
-                    .then(|| ModeName::TxOnly.build(source, peer, &shape, pool, args.by_device)),
+                    .then(|| ModeName::TxOnly.build(source, peer, shape, pool, args.by_device)),
             }
         };
-        let shares = self.cores.iter().map(|(_, share)| share.clone());
-        shares.map(|share| share.map(&mut make).collect()).collect()
+        let mut shares = Vec::with_capacity(self.cores.len());
+        for (core, share) in &self.cores {
+            let shape = shape(*core);
+            shares.push(share.clone().map(|index| make(index, &shape)).collect());
+        }
+        shares
     }
 }
 

@@ -29,7 +29,7 @@ use flowgen::FlowGen;
 use txonly::TxOnly;
 
 pub use flowgen::{FCS, Flows};
-pub use txonly::Shape;
+pub use txonly::{Shape, SourcePorts};
 
 /// One burst of one stream.
 pub trait ForwardMode: Send {

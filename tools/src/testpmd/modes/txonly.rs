@@ -14,9 +14,6 @@ use crate::testpmd::lengths::{Lengths, Random};
 const HEADERS: usize = MIN_TX_PACKET as usize;
 /// Where the UDP source port stands.
 const SOURCE_PORT: std::ops::Range<usize> = 34..36;
-/// First of the ports from which flows are told apart, and how many there are (the dynamic ports).
-const FIRST_FLOW_PORT: u16 = 49_152;
-const FLOW_PORTS: u16 = 16_384;
 
 /// What generated packets look like, apart from their MACs.
 #[derive(Debug, Clone)]
@@ -27,12 +24,32 @@ pub struct Shape {
     pub ip: (Ipv4Addr, Ipv4Addr),
     /// UDP source and destination port.
     pub udp: (u16, u16),
-    /// Whether the source port varies from packet to packet.
-    pub multi_flow: bool,
+    /// Source ports that follow one another in place of the one, where flows vary.
+    pub source_ports: Option<SourcePorts>,
     /// Packets a burst.
     pub burst: usize,
     /// The flows of flowgen.
     pub flows: Flows,
+}
+
+/// UDP source ports of one core, by testpmd's rule: the high byte goes from 0xc0 on, the low one is the
+/// core's number, so that no two cores have a flow in
+/// common. They are few, as a cloud's switches keep a state for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourcePorts {
+    /// Number of the core.
+    pub core: u8,
+    /// Ports, 1 to [`SourcePorts::MOST`].
+    pub flows: u8,
+}
+
+impl SourcePorts {
+    /// Ports that a core has: as many as high bytes of the dynamic ports.
+    pub const MOST: u8 = 64;
+
+    fn bytes(self, flow: u8) -> [u8; 2] {
+        [0xc0 | flow, self.core]
+    }
 }
 
 /// A generator for one stream.
@@ -42,8 +59,9 @@ pub struct TxOnly {
     lengths: Lengths,
     random: Random,
     burst: usize,
+    source_ports: Option<SourcePorts>,
     /// The next flow, where flows vary.
-    flow: Option<u16>,
+    flow: u8,
     /// Buffers of a burst of multi-segment packets before they are chained.
     buffers: Batch,
 }
@@ -58,7 +76,8 @@ impl TxOnly {
             lengths: shape.lengths.clone(),
             random: Random::default(),
             burst: shape.burst,
-            flow: shape.multi_flow.then_some(0),
+            source_ports: shape.source_ports,
+            flow: 0,
             buffers: Batch::with_capacity(if segments > 1 {
                 shape.burst * segments
             } else {
@@ -69,11 +88,13 @@ impl TxOnly {
 
     /// The headers of the next packet, which will have `length` bytes.
     fn next_headers(&mut self, length: u32) -> [u8; HEADERS] {
-        if let Some(flow) = &mut self.flow {
-            let port = FIRST_FLOW_PORT + *flow;
-            *flow = (*flow + 1) % FLOW_PORTS;
+        if let Some(ports) = self.source_ports {
             // The UDP checksum is absent and IPv4's does not cover ports.
-            self.headers[SOURCE_PORT].copy_from_slice(&port.to_be_bytes());
+            self.headers[SOURCE_PORT].copy_from_slice(&ports.bytes(self.flow));
+            self.flow += 1;
+            if self.flow >= ports.flows {
+                self.flow = 0;
+            }
         }
         if self.lengths.vary() {
             write_length(&mut self.headers, length);
@@ -205,7 +226,7 @@ mod tests {
                 lengths: Lengths::default(),
                 ip: (Ipv4Addr::new(198, 18, 0, 1), Ipv4Addr::new(198, 18, 0, 2)),
                 udp: (9, 9),
-                multi_flow: false,
+                source_ports: None,
                 burst: 4,
                 flows: Flows::default(),
             }
@@ -320,20 +341,28 @@ mod tests {
     }
 
     #[test]
-    fn with_many_flows_only_the_source_port_varies() {
+    fn with_many_flows_only_the_source_port_varies_among_the_cores_own() {
         let (mut stream, wire) = stream_with(&[]);
         let many = Shape {
-            multi_flow: true,
+            source_ports: Some(SourcePorts { core: 5, flows: 3 }),
             ..shape(&[64])
         };
         let mut mode = TxOnly::new(SOURCE, PEER, &many, pool(64));
         mode.forward(&mut stream.lane());
         let frames = frames(&wire);
-        for (flow, frame) in frames.iter().enumerate() {
-            let port = FIRST_FLOW_PORT + flow as u16;
-            assert_eq!(frame[SOURCE_PORT], port.to_be_bytes());
-            assert_eq!(frame[..34], PACKET[..34]);
-        }
+        let ports: Vec<_> = frames.iter().map(|frame| &frame[SOURCE_PORT]).collect();
+        // As testpmd's on core 5 with --txonly-flows=3.
+        assert_eq!(ports, [[0xc0, 5], [0xc1, 5], [0xc2, 5], [0xc0, 5]]);
+        assert_eq!(frames[1][..34], PACKET[..34]);
+    }
+
+    #[test]
+    fn a_cores_last_flow_has_the_last_dynamic_ports() {
+        let ports = SourcePorts {
+            core: 255,
+            flows: SourcePorts::MOST,
+        };
+        assert_eq!(ports.bytes(ports.flows - 1), [0xff, 0xff]);
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub enum AppOption {
     FlowgenFlows,
     /// `--flowgen-clones`.
     FlowgenClones,
+    /// `--txonly-flows`.
+    TxonlyFlows,
     /// `--eth-peer`.
     EthPeer,
     /// `--port-topology`.
@@ -157,6 +159,11 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
             "txonly-multi-flow",
             TxonlyMultiFlow,
             "txonly varies the UDP source port",
+        ),
+        value(
+            "txonly-flows",
+            TxonlyFlows,
+            "N: source ports a core for --txonly-multi-flow, 1-64 (default 64)",
         ),
         value(
             "csum",
