@@ -71,8 +71,8 @@ pub struct PortCounters {
     pub tx_frames: u64,
     /// Their bytes.
     pub tx_bytes: u64,
-    /// Frames that the link could not hand over: its tap is down, gone or full. Those of
-    /// `tx_frames` are among them.
+    /// Frames that were lost on the link, in either direction: its tap is DOWN, gone or full. Those
+    /// that the port sent are counted in `tx_frames` too.
     pub link_dropped: u64,
     /// Sends that ended in an error.
     pub tx_errors: u64,

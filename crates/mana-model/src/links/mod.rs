@@ -213,9 +213,8 @@ impl Links {
 
     /// Starts to look at the taps' interfaces, once now; `None` without taps.
     pub(crate) fn watch(&self) -> Option<Watcher> {
-        let taps: Vec<_> = self.ends.iter().enumerate().collect();
-        let taps: Vec<_> = taps
-            .into_iter()
+        let ends = self.ends.iter().enumerate();
+        let taps: Vec<_> = ends
             .filter_map(|(port, end)| Some((port, Arc::clone(end.tap()?.shared()))))
             .collect();
         (!taps.is_empty()).then(|| Watcher::start(taps))

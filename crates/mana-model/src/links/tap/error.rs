@@ -64,7 +64,7 @@ pub enum TapError {
         cause: io::Error,
     },
     /// The interface does not take this MTU.
-    #[error("mtu={mtu}: {cause}")]
+    #[error("mtu={mtu}: {cause}{}", mtu_fix(.cause))]
     Mtu {
         /// The MTU in bytes.
         mtu: u32,
@@ -79,6 +79,13 @@ pub enum TapError {
         /// What the kernel says.
         cause: io::Error,
     },
+}
+
+fn mtu_fix(cause: &io::Error) -> &'static str {
+    match cause.raw_os_error() {
+        Some(libc::EPERM) => " (this needs CAP_NET_ADMIN; leave mtu= out to keep the tap's own)",
+        _ => "",
+    }
 }
 
 fn namespace_fix(cause: &io::Error) -> &'static str {
