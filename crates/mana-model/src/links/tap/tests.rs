@@ -98,7 +98,11 @@ fn an_existing_tap_is_attached_to_and_left_as_it_is() {
         let error = refusal(&TapConfig::new("t0"));
         assert!(error.contains("in use by another process"), "{error}");
         drop(tap);
-        // Its last user may have wanted another header: ours is set again.
+        // Its last user wanted another header: ours is set again.
+        let [_, with_header] = kinds("t0");
+        let last = open(&with_header);
+        sys::set_header(&last.shared.queues[0], 12).unwrap();
+        drop(last);
         for config in kinds("t0") {
             let mut tap = open(&config);
             host::set_up("t0", true);
