@@ -27,6 +27,9 @@ pub struct Plan {
     pub cache: u32,
     /// Toeplitz key, where not the default one.
     pub rss_key: Option<[u8; 40]>,
+    /// What pages pools and rings lie in. Ordinary ones by default: tests must not depend on what
+    /// the machine has reserved.
+    pub huge: HugePages,
 }
 
 impl Default for Plan {
@@ -39,6 +42,7 @@ impl Default for Plan {
             spare: 64,
             cache: 0,
             rss_key: None,
+            huge: HugePages::Never,
         }
     }
 }
@@ -67,18 +71,17 @@ impl Plan {
             buffers: buffers_needed(&rx, &tx, self.cache) as u32 + self.spare,
             data_room: self.packet + pmd_api::HEADROOM as u32,
             cache: self.cache,
-            memory: memory(),
+            memory: self.memory(),
             ..PoolConfig::default()
         };
         Pool::new(config).expect("memory for a pool")
     }
-}
 
-/// Ordinary pages: tests must not depend on what the machine has reserved.
-fn memory() -> RegionOptions {
-    RegionOptions {
-        huge: HugePages::Never,
-        ..RegionOptions::default()
+    fn memory(&self) -> RegionOptions {
+        RegionOptions {
+            huge: self.huge,
+            ..RegionOptions::default()
+        }
     }
 }
 
@@ -123,7 +126,7 @@ impl<'a> Running<'a> {
             tx: vec![TxQueueConfig { depth: plan.depth }; plan.tx],
             tx_pools: vec![tx_pool.clone()],
             rss_key: plan.rss_key,
-            memory: memory(),
+            memory: plan.memory(),
         };
         port.configure(config).expect("a good configuration");
         let queues = port.start().expect("the port starts");

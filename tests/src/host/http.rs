@@ -51,20 +51,31 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `file` on all addresses of `namespace`.
+    /// Serves `file` on all addresses of `namespace`, as fast as it goes.
     ///
     /// # Panics
     ///
     /// If nginx does not start.
     #[must_use]
     pub fn start(namespace: &Namespace, file: &File) -> Self {
+        // To nginx, no limit.
+        Self::start_at(namespace, file, 0)
+    }
+
+    /// Serves `file` likewise, with so many bytes a second.
+    ///
+    /// # Panics
+    ///
+    /// If nginx does not start.
+    #[must_use]
+    pub fn start_at(namespace: &Namespace, file: &File, rate: u64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let own = folder.path().display();
         let configuration = format!(
             "daemon off; master_process off; user root; pid {own}/pid; error_log stderr notice;\n\
              events {{ worker_connections 64; }}\n\
              http {{\n\
-             access_log off; sendfile on; root {};\n\
+             access_log off; sendfile on; limit_rate {rate}; root {};\n\
              client_body_temp_path {own}/body; proxy_temp_path {own}/proxy;\n\
              fastcgi_temp_path {own}/fastcgi; uwsgi_temp_path {own}/uwsgi;\n\
              scgi_temp_path {own}/scgi;\n\

@@ -9,6 +9,7 @@
 
 mod counters;
 mod http;
+mod hugepages;
 mod iperf;
 mod job;
 mod link;
@@ -26,6 +27,7 @@ use std::{env, process};
 
 pub use counters::Counters;
 pub use http::{File, Server, fetch};
+pub use hugepages::{Hugepages, free_hugepages};
 pub use iperf::{Flow, iperf};
 pub use job::{Ended, Job};
 pub use link::Link;

@@ -1,5 +1,6 @@
 //! `mana testpmd` as a child that forwards until it is told to stop.
 
+use std::ffi::OsString;
 use std::process::Command;
 use std::time::Duration;
 
@@ -27,18 +28,29 @@ pub struct Stopped {
 }
 
 impl Host {
-    /// `mana testpmd` with these words, on ordinary pages: the machine need not have reserved any.
+    /// `mana testpmd` with these words.
     #[must_use]
     pub fn testpmd(&self, line: &str) -> Command {
-        let mut words = vec![self.mana.clone().into_os_string(), "testpmd".into()];
-        words.extend("--no-huge".split_whitespace().map(Into::into));
-        words.extend(line.split_whitespace().map(Into::into));
+        self.tools.bound(&self.testpmd_words(line))
+    }
+
+    /// `mana testpmd` with these words, by way of a program of the tree that starts others.
+    #[must_use]
+    pub fn testpmd_by(&self, starter: &str, line: &str) -> Command {
+        let words = [self.tools.words(starter), self.testpmd_words(line)].concat();
         self.tools.bound(&words)
+    }
+
+    fn testpmd_words(&self, line: &str) -> Vec<OsString> {
+        let mut words = vec![self.mana.clone().into_os_string(), "testpmd".into()];
+        words.extend(line.split_whitespace().map(Into::into));
+        words
     }
 }
 
 impl Testpmd {
-    /// Starts one with the words before and after `--`, and waits until it forwards.
+    /// Starts one with the words before and after `--`, and waits until it forwards. It uses
+    /// ordinary pages: the machine need not have reserved any.
     ///
     /// # Panics
     ///
@@ -46,7 +58,7 @@ impl Testpmd {
     #[must_use]
     #[track_caller]
     pub fn start(host: &Host, eal: &str, app: &str) -> Self {
-        let line = format!("{eal} -- --auto-start --json {app}");
+        let line = format!("--no-huge {eal} -- --auto-start --json {app}");
         Self::follow(Job::start(&mut host.testpmd(&line), LIMIT))
     }
 
