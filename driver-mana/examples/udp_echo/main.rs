@@ -5,12 +5,14 @@
 //! ```
 //!
 //! Without a device it makes two ports wired to each other and lets a client on the second one ask. For
-//! the host's own network, as root, in a network namespace or not:
+//! the host's own network, as root:
 //!
 //! ```sh
 //! cargo run --release -p mana-pmd --example udp_echo -- --vdev=model0,link=tap:echo0 &
 //! ip address add 192.0.2.1/24 dev echo0; ip link set echo0 up; ping 192.0.2.2
 //! ```
+//!
+//! smoltcp is built without fragments here: datagrams end at the MTU.
 
 #![forbid(unsafe_code)]
 
