@@ -8,7 +8,7 @@ use super::Host;
 use super::job::{Ended, Job};
 
 /// How long one may run.
-pub(super) const LIMIT: Duration = Duration::from_secs(120);
+pub(super) const LIMIT: Duration = Duration::from_secs(90);
 
 /// A forwarding testpmd.
 pub struct Testpmd {
