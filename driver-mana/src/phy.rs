@@ -101,7 +101,7 @@ pub struct PhyCounters {
     pub bad_checksum: u64,
     /// Received packets dropped because they had a VLAN tag.
     pub tagged: u64,
-    /// Packets that smoltcp made and the queue can never send; the log says why.
+    /// Packets that smoltcp made and the queue can never send; the log says why of the first.
     pub rejected: u64,
     /// Times that nothing could be sent because the ring was full.
     pub ring_full: u64,
@@ -310,7 +310,10 @@ impl<T: TxBurst> Sender<T> {
                 return self.outgoing.len();
             };
             self.counters.rejected += 1;
-            tracing::debug!("{packet:?} can't be sent: {reason}");
+            // Once aloud: what is wrong with one packet, such as its pool, is so with most.
+            if self.counters.rejected == 1 {
+                tracing::warn!("{packet:?} of smoltcp can't be sent: {reason}");
+            }
         }
     }
 }

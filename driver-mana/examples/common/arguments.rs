@@ -78,6 +78,9 @@ impl Arguments {
                 _ => return Err(format!("`{name}` is no option of {}", options.name).into()),
             }
         }
+        if !(1..=64).contains(&arguments.queues) {
+            return Err(format!("--queues={}: a port has 1 to 64", arguments.queues).into());
+        }
         match (arguments.models.is_empty(), arguments.selectors.is_empty()) {
             (true, true) => {
                 arguments.demo = true;

@@ -21,6 +21,7 @@ mod client;
 pub(crate) mod common;
 mod host;
 
+use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -64,7 +65,8 @@ pub(crate) fn run(
     machine: &Machine,
     stop: &AtomicBool,
 ) -> Result<(), Error> {
-    let service = arguments.own_number("port")?.unwrap_or(ECHO);
+    let service = arguments.own_number::<NonZeroU16>("port")?;
+    let service = service.map_or(ECHO, NonZeroU16::get);
     let mut addresses = addresses(arguments.own("address"))?;
     if addresses.is_empty() {
         addresses = self::addresses(["192.0.2.2/24", "2001:db8::2/64"].into_iter())?;
@@ -173,6 +175,8 @@ fn addresses<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<IpCidr>, Er
 }
 
 fn address(text: &str) -> Result<IpCidr, Error> {
-    let wrong = || format!("`{text}` is no address such as 192.0.2.2/24 or 2001:db8::2/64");
-    Ok(text.parse().map_err(|()| wrong())?)
+    let address = text.parse().ok();
+    let address = address.filter(|cidr: &IpCidr| cidr.address().is_unicast());
+    let wrong = || format!("`{text}` is no host's address such as 192.0.2.2/24 or 2001:db8::2/64");
+    Ok(address.ok_or_else(wrong)?)
 }

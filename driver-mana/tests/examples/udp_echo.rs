@@ -120,7 +120,13 @@ fn what_cannot_be_is_refused_with_the_reason() {
     };
     for (words, reason) in [
         (&["--address=192.0.2.2"][..], "192.0.2.2/24"),
+        (&["--address=ff02::1/64"], "no host's address"),
+        (&["--address=192.0.2.2/33"], "no host's address"),
         (&["--port=65536"], "no number that fits"),
+        (&["--port=0"], "no number that fits"),
+        (&["--queues=0"], "1 to 64"),
+        (&["--queues=65"], "1 to 64"),
+        (&["--duration=-1"], "negative"),
         (&["--queues=2"], "needs --queues=1"),
         (&["--speed=9"], "`--speed` is no option of udp_echo"),
         (&["--duration"], "needs a value"),
