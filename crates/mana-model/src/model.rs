@@ -220,10 +220,11 @@ const STEP_FRAMES: usize = 1024;
 /// The device's thread.
 ///
 /// The model runs on the cores that the driver's workers use, so an idle device gives its core
-/// away soon: a short spin, then yields, then naps that still keep latency near the timer's slack.
+/// away soon: a short spin, then naps that still keep latency near the timer's slack. It does not
+/// yield: each yield gives away a whole time slice, so beside two busy threads a hundred of them are
+/// more than half a second (seen on Linux 6.18), while a thread that slept is woken at once.
 fn poll(shared: &Shared, stop: &AtomicBool) {
-    const SPINS: u32 = 64;
-    const YIELDS: u32 = 256;
+    const SPINS: u32 = 1024;
     const NAP: Duration = Duration::from_micros(50);
     let mut idle = 0_u32;
     let mut ears = shared.lock().links.ears();
@@ -244,7 +245,6 @@ fn poll(shared: &Shared, stop: &AtomicBool) {
         match idle {
             0 => {}
             1..SPINS => std::hint::spin_loop(),
-            SPINS..YIELDS => thread::yield_now(),
             _ => match &mut ears {
                 // A frame that was heard and did not move waits for a buffer: it must not keep the
                 // thread from sleeping.

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 use pmd_api::{Batch, Mbuf, RxBurst, TxBurst};
 
 use super::stats::{BadChecksums, StreamCounters};
+use super::workers::NAP;
+
+/// Looks at a full TX queue before a polite thread sleeps.
+const SPINS: u32 = 64;
 
 /// How long a mode that sends on what it received waits for a TX queue that takes nothing, before
 /// it drops the rest of the burst.
@@ -18,25 +22,27 @@ use super::stats::{BadChecksums, StreamCounters};
 pub struct Patience {
     /// Longest time without progress.
     pub limit: Duration,
-    /// Whether other threads are given the CPU meanwhile.
-    pub yields: bool,
+    /// Whether other threads are given the CPU meanwhile, by short sleeps.
+    pub polite: bool,
 }
 
 impl Patience {
     /// For a device that works by itself.
     pub const HARDWARE: Patience = Patience {
         limit: Duration::from_micros(64),
-        yields: false,
+        polite: false,
     };
     /// For a device that is a thread of this process.
     pub const MODEL: Patience = Patience {
         limit: Duration::from_secs(2),
-        yields: true,
+        polite: true,
     };
 
-    fn pause(self) {
-        if self.yields {
-            thread::yield_now();
+    /// Waits a moment; `turns` counts the moments without progress.
+    fn pause(self, turns: &mut u32) {
+        *turns += 1;
+        if self.polite && *turns > SPINS {
+            thread::sleep(NAP);
         } else {
             std::hint::spin_loop();
         }
@@ -152,14 +158,14 @@ impl Lane<'_> {
             self.counters.record_tx(sent);
             return;
         }
-        let mut progress = Instant::now();
+        let (mut progress, mut turns) = (Instant::now(), 0);
         while !self.batch.is_empty() && progress.elapsed() < self.patience.limit {
             let (reclaimed, more) = (self.reclaim(), self.burst());
             sent += more;
             if reclaimed + more > 0 {
-                progress = Instant::now();
+                (progress, turns) = (Instant::now(), 0);
             } else {
-                self.patience.pause();
+                self.patience.pause(&mut turns);
             }
         }
         self.counters.record_tx(sent);
@@ -358,7 +364,7 @@ pub mod tests {
         }
         let patience = Patience {
             limit: Duration::from_millis(5),
-            yields: true,
+            polite: true,
         };
         let (rx, tx) = (FakeRx(wire.clone()), FakeTx(wire.clone()));
         let stream = Stream::new(Some(rx), Some(tx), 32, Arc::default(), patience);

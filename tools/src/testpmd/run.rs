@@ -163,7 +163,7 @@ fn forward(
         }
     }
     // The device thread of a model is busy as well.
-    let yields = cores.crowded(
+    let polite = cores.crowded(
         forwarding.cores.len(),
         usize::from(is_model),
         cores::allowed()?.len(),
@@ -175,7 +175,7 @@ fn forward(
         .map(|(core, _)| *core)
         .zip(shares)
         .collect();
-    let crew = Crew::start(work, yields, app.record_cycles)?;
+    let crew = Crew::start(work, polite, app.record_cycles)?;
     let (start, first_cycle) = (Instant::now(), gdma::cycles::now());
     let waited = wait(machine, ports, app, &forwarding, crew.pulses(), stop, start);
     let stopping = say("Telling cores to stop...\nWaiting for lcores to finish...\n");
