@@ -99,7 +99,7 @@ impl Lane {
                 for tx in &mut self.tx {
                     tx.reclaim();
                 }
-                thread::yield_now();
+                common::rest();
             }
         }
         for (from, batch) in batches.iter_mut().enumerate() {

@@ -136,7 +136,7 @@ fn receive(
             }
         }
         if idle {
-            thread::yield_now();
+            common::rest();
         }
     }
     rx
@@ -196,7 +196,7 @@ fn send(
         while !packets.is_empty() && !stop.load(Ordering::Relaxed) {
             // A packet that can never be sent leaves the batch; the port counts it as an error.
             if tx.tx_burst(&mut packets).sent == 0 {
-                thread::yield_now();
+                common::rest();
             }
         }
         stuck = stuck || !packets.is_empty() && !common::drain(tx, &mut packets);

@@ -203,6 +203,12 @@ pub fn keep_tag(packet: &mut Mbuf) {
     }
 }
 
+/// Gives other threads the CPU where there was nothing to do: on a model they are the device. An
+/// application with cores of its own spins instead. (`yield_now` would give a whole time slice away.)
+pub fn rest() {
+    thread::sleep(Duration::from_micros(20));
+}
+
 /// Sends what is in the batch and waits until it has left; false if that takes more than a second, as
 /// on a link whose other side is gone.
 pub fn drain(tx: &mut TxQueue, batch: &mut Batch) -> bool {

@@ -1,14 +1,13 @@
 //! A client of the echo service.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use pmd_api::{RxBurst, TxBurst};
 use smoltcp::socket::udp;
 use smoltcp::wire::IpEndpoint;
 
-use super::common::Error;
+use super::common::{self, Error};
 use super::host::{self, Host};
 
 /// Datagrams on their way at most.
@@ -43,7 +42,7 @@ pub(crate) fn ask<R: RxBurst, T: TxBurst>(
             sent += 1;
         }
         if host.poll() {
-            thread::yield_now();
+            common::rest();
         }
         let socket = host.sockets.get_mut::<udp::Socket>(handle);
         while let Ok((bytes, _)) = socket.recv() {

@@ -141,7 +141,7 @@ pub(crate) fn echo<R: RxBurst, T: TxBurst>(
             }
         }
         if idle {
-            thread::yield_now();
+            common::rest();
         }
     }
     Ok(echoed)
