@@ -68,7 +68,7 @@ fn a_cable_loses_nothing_and_a_cut_one_everything() {
         Pinged::all(200)
     );
     b.ip("addr flush to 192.0.2.2");
-    let cut = Pinged::run(&a, "-i 0.002 -c 5 -W 0.5 192.0.2.2");
+    let cut = Pinged::impatient(&a, "-i 0.002 -c 5 -W 0.5 192.0.2.2");
     assert_eq!((cut.sent, cut.received), (5, 0));
 }
 

@@ -15,6 +15,7 @@ fn icmpecho_answers_every_ping_and_every_ping6_once() {
     let testpmd = Testpmd::start(&host, &device, "--forward-mode=icmpecho");
     namespace.configure("tap0", 1, 1500);
     for target in ["192.0.2.2", "2001:db8::2"] {
+        Pinged::reach(&namespace, target);
         let pinged = Pinged::run(&namespace, &format!("-i 0.002 -c 1000 {target}"));
         assert_eq!(pinged, Pinged::all(1000), "{target}");
     }
@@ -40,9 +41,7 @@ fn icmpecho_returns_what_was_sent_in_every_size() {
     // Payloads, with 28 bytes of headers for IPv4 and 48 for IPv6: the smallest, those around the
     // shortest Ethernet frame, around the common MTU, and the largest.
     for (target, largest) in [("192.0.2.2", 8972), ("2001:db8::2", 8952)] {
-        // From here on the kernel knows the port's MAC.
-        let first = Pinged::run(&namespace, &format!("-c 1 {target}"));
-        assert_eq!(first, Pinged::all(1), "{target}");
+        Pinged::reach(&namespace, target);
         for size in [0, 17, 18, 1472, 1473, largest] {
             // All at once: ping waits for the last as long as for an interval, a second.
             let line = format!("-l 20 -c 20 -M do -p a55a -s {size} {target}");

@@ -28,7 +28,11 @@ impl Namespace {
             return Err(added.stderr.trim().to_owned());
         }
         let namespace = Self { name, tools };
-        namespace.ip("link set lo up");
+        // The first that needs CAP_NET_ADMIN, which root in a container may lack.
+        let up = namespace.run("ip link set lo up");
+        if up.code != Some(0) {
+            return Err(up.stderr.trim().to_owned());
+        }
         // Nothing speaks on a new interface before the test does.
         for (setting, value) in [
             ("ipv6/conf/default/accept_ra", 0),
@@ -36,7 +40,10 @@ impl Namespace {
             ("ipv6/conf/default/addr_gen_mode", 1),
             ("ipv6/conf/default/accept_dad", 0),
         ] {
-            namespace.set(setting, value);
+            let tee = namespace.setting(setting, value);
+            if tee.code != Some(0) {
+                return Err(tee.stderr.trim().to_owned());
+            }
         }
         Ok(namespace)
     }
@@ -96,9 +103,13 @@ impl Namespace {
     /// If the kernel refuses.
     #[track_caller]
     pub fn set(&self, setting: &str, value: u32) {
+        let _ = self.setting(setting, value).success();
+    }
+
+    fn setting(&self, setting: &str, value: u32) -> Ended {
         let mut tee = self.start(&format!("tee /proc/sys/net/{setting}"), LIMIT);
         tee.write(value.to_string().as_bytes());
-        let _ = tee.end().success();
+        tee.end()
     }
 
     /// Gives an interface the MAC `02:00:00:00:00:HOST`, this MTU and the addresses `192.0.2.HOST` and

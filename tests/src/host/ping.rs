@@ -1,10 +1,14 @@
 //! What `ping` saw.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use super::Namespace;
-use std::time::Duration;
 
 /// How long one ping may take.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long answers may come after the end of a ping.
+const LATE: Duration = Duration::from_secs(5);
 
 /// The sums that `ping` prints at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +35,11 @@ impl Pinged {
         }
     }
 
-    /// Runs `ping` with these arguments in a namespace. Losses are counted, not judged.
+    /// Runs `ping` with these arguments in a namespace where no other does. Losses are counted, not
+    /// judged.
+    ///
+    /// ping leaves after twice the longest time that an answer took, so that on a busy machine the
+    /// last ones may come when it is gone: the kernel has counted those.
     ///
     /// # Panics
     ///
@@ -39,10 +47,40 @@ impl Pinged {
     #[must_use]
     #[track_caller]
     pub fn run(namespace: &Namespace, arguments: &str) -> Self {
-        let ended = namespace
-            .start(&format!("ping -q {arguments}"), LIMIT)
-            .end();
+        let before = answers(namespace);
+        let mut pinged = Self::impatient(namespace, arguments);
+        let patience = Instant::now() + LATE;
+        while pinged.received < pinged.sent && Instant::now() < patience {
+            thread::sleep(Duration::from_millis(50));
+            pinged.received = answers(namespace) - before - pinged.duplicates;
+        }
+        pinged
+    }
+
+    /// Runs `ping` and takes its word for it, where others ping as well or losses are expected.
+    ///
+    /// # Panics
+    ///
+    /// If ping prints no sums.
+    #[must_use]
+    #[track_caller]
+    pub fn impatient(namespace: &Namespace, arguments: &str) -> Self {
+        let line = format!("ping -q {arguments}");
+        let ended = namespace.start(&line, LIMIT).end();
         Self::parse(&ended.stdout).unwrap_or_else(|| panic!("no sums: {ended}"))
+    }
+
+    /// Pings `target`, options before it, until the first answer, after which the kernel knows its
+    /// MAC.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[track_caller]
+    pub fn reach(namespace: &Namespace, target: &str) {
+        let line = format!("-c 1 -w 20 {target}");
+        let pinged = Self::impatient(namespace, &line);
+        assert_eq!(pinged.received, 1, "{target} does not answer: {pinged:?}");
     }
 
     /// Reads `1000 packets transmitted, 999 received, +1 duplicates, +2 errors, 0.1% packet loss`.
@@ -62,6 +100,12 @@ impl Pinged {
             errors: number("errors").unwrap_or(0),
         })
     }
+}
+
+/// Echo replies that the kernel has taken in a namespace, for whomever.
+fn answers(namespace: &Namespace) -> u64 {
+    let counters = namespace.counters();
+    counters.get("IcmpInEchoReps") + counters.get("Icmp6InEchoReplies")
 }
 
 #[cfg(test)]
