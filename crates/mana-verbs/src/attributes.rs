@@ -9,7 +9,7 @@ use uverbs_abi::wire::{ExQueryDeviceResp, QueryPortResp};
 /// is passed on: nothing here is checked for plausibility.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceAttributes {
-    /// Firmware version.
+    /// Firmware version; 0 through rdma-core, whose libmana does not pass it on.
     pub fw_ver: u64,
     /// PCI vendor, 0 on kernels before 6.16.
     pub vendor_id: u32,

@@ -1,11 +1,11 @@
 //! Completion channels: how a completion queue wakes a sleeping thread.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use uverbs_abi::{Errno, wire};
+use uverbs_abi::Errno;
 
-use crate::fd::read_record;
+use crate::provider::Channel;
 use crate::{Context, VerbsError, operation};
 
 /// A completion channel. Clones name the same one; it is closed when the last clone and the last
@@ -17,14 +17,15 @@ pub struct CompletionChannel {
 
 #[derive(Debug)]
 struct Inner {
-    fd: OwnedFd,
+    channel: Box<dyn Channel>,
+    /// Outlives the channel.
     context: Context,
 }
 
 impl CompletionChannel {
-    pub(crate) fn new(context: Context, fd: OwnedFd) -> Self {
+    pub(crate) fn new(context: Context, channel: Box<dyn Channel>) -> Self {
         Self {
-            inner: Arc::new(Inner { fd, context }),
+            inner: Arc::new(Inner { channel, context }),
         }
     }
 
@@ -32,7 +33,7 @@ impl CompletionChannel {
     /// non-blocking.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.inner.fd.as_fd()
+        self.inner.channel.fd()
     }
 
     /// The oldest event, if there is one: [`crate::CompletionQueue::user_handle`] of the queue that
@@ -46,8 +47,12 @@ impl CompletionChannel {
             let operation = operation::READ_COMPLETION_EVENT;
             VerbsError::kernel(self.inner.context.device_name(), operation, errno)
         };
-        let event = read_record::<wire::CompEvent>(self.fd()).map_err(error)?;
-        Ok(event.map(|event| event.cq_handle))
+        self.inner.channel.next_event().map_err(error)
+    }
+
+    /// What the provider calls it.
+    pub(crate) fn name(&self) -> u64 {
+        self.inner.channel.name()
     }
 
     pub(crate) fn context(&self) -> &Context {

@@ -8,14 +8,13 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use uverbs_abi::ids::VENDOR_MICROSOFT;
-use uverbs_abi::{DoorbellKind, IbDevice, System, wire};
+use uverbs_abi::{DoorbellKind, IbDevice, System};
 
-use crate::fd::read_record;
 use crate::object::Object;
-use crate::provider::{ObjectKind, Provider, UverbsProvider};
+use crate::provider::{self, ObjectKind, Opened, Provider};
 use crate::{
-    AsyncEvent, CompletionChannel, DeviceAttributes, PortAttributes, ProtectionDomain, VerbsError,
-    operation,
+    AsyncEvent, CompletionChannel, DeviceAttributes, PortAttributes, ProtectionDomain,
+    ProviderChoice, VerbsError, operation,
 };
 
 /// One uverbs context of a device: the root of all objects made from it. Clones name the same
@@ -28,6 +27,7 @@ pub struct Context {
 struct Inner {
     device: IbDevice,
     attributes: DeviceAttributes,
+    provider_note: String,
     /// The process that opened the context; a forked child only owns copies.
     pid: u32,
     provider: ManuallyDrop<Box<dyn Provider>>,
@@ -55,15 +55,30 @@ impl Drop for Inner {
 }
 
 impl Context {
-    /// Opens the device's node, finds the driver id that the kernel accepts (told by netlink or
-    /// probed), creates the context and reads the device's attributes.
+    /// Opens the device through the provider that [`ProviderChoice::Auto`] takes.
     ///
     /// # Errors
     ///
+    /// As for [`Context::open_through`].
+    pub fn open(system: &dyn System, device: &IbDevice) -> Result<Self, VerbsError> {
+        Self::open_through(system, device, ProviderChoice::Auto)
+    }
+
+    /// Opens the device's node, finds the driver id that the kernel accepts (told by netlink or
+    /// probed), creates the context and reads the device's attributes. Through rdma-core the
+    /// libraries do all this.
+    ///
+    /// # Errors
+    ///
+    /// [`VerbsError::RdmaCore`] where rdma-core is asked for and can't be used,
     /// [`VerbsError::System`] where the node can't be opened, [`VerbsError::Argument`] for a device
     /// of another vendor, [`VerbsError::DriverId`] where the kernel accepts no known id, and
     /// whatever the calls answer. Everything is closed again then.
-    pub fn open(system: &dyn System, device: &IbDevice) -> Result<Self, VerbsError> {
+    pub fn open_through(
+        system: &dyn System,
+        device: &IbDevice,
+        choice: ProviderChoice,
+    ) -> Result<Self, VerbsError> {
         if device.vendor_id != VENDOR_MICROSOFT {
             // Its driver might answer to an id that MANA has elsewhere (19 is ERDMA upstream).
             let problem = format!(
@@ -72,14 +87,18 @@ impl Context {
             );
             return Err(VerbsError::argument(operation::GET_CONTEXT, problem));
         }
-        let provider = UverbsProvider::open(system.open(device)?, device)?;
-        let attributes = provider.query_device()?;
+        let Opened {
+            provider,
+            attributes,
+            note,
+        } = provider::open(system, device, choice)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 device: device.clone(),
                 attributes,
+                provider_note: note,
                 pid: std::process::id(),
-                provider: ManuallyDrop::new(Box::new(provider)),
+                provider: ManuallyDrop::new(provider),
                 after_close: ManuallyDrop::new(Mutex::default()),
             }),
         })
@@ -97,10 +116,23 @@ impl Context {
         self.raw().driver_id()
     }
 
-    /// Who carries out the operations: `uverbs`.
+    /// Who carries out the operations: `rdma-core` or `uverbs`.
     #[must_use]
     pub fn provider(&self) -> &'static str {
         self.raw().name()
+    }
+
+    /// The versions of the provider's libraries, or why there are none, for people.
+    #[must_use]
+    pub fn provider_note(&self) -> &str {
+        &self.inner.provider_note
+    }
+
+    /// Work requests and completions of a ring at most, where the provider makes fewer than the
+    /// device has: libmana before rdma-core 49 makes 256.
+    #[must_use]
+    pub fn ring_limit(&self) -> Option<u32> {
+        self.raw().ring_limit()
     }
 
     /// The device's attributes, as read when the context was opened.
@@ -136,10 +168,9 @@ impl Context {
     ///
     /// Where the event file can't be read.
     pub fn next_async_event(&self) -> Result<Option<AsyncEvent>, VerbsError> {
-        let event = read_record::<wire::AsyncEvent>(self.async_fd()).map_err(|errno| {
+        self.raw().next_async_event().map_err(|errno| {
             VerbsError::kernel(self.device_name(), operation::READ_ASYNC_EVENT, errno)
-        })?;
-        Ok(event.map(AsyncEvent::from_wire))
+        })
     }
 
     /// The doorbell register of queue `queue_id`: 8-byte aligned and valid for 64-bit atomic
@@ -170,8 +201,8 @@ impl Context {
     ///
     /// The kernel's; `EMFILE` where the process has no file descriptor left.
     pub fn create_channel(&self) -> Result<CompletionChannel, VerbsError> {
-        let fd = self.raw().create_channel()?;
-        Ok(CompletionChannel::new(self.clone(), fd))
+        let channel = self.raw().create_channel()?;
+        Ok(CompletionChannel::new(self.clone(), channel))
     }
 
     /// Keeps `thing` until the context is closed, then drops it: for memory that the device may
@@ -214,8 +245,8 @@ impl fmt::Debug for Context {
 mod tests {
     use std::io::Write;
 
-    use uverbs_abi::Errno;
     use uverbs_abi::ids::{EVENT_DEVICE_FATAL, EVENT_PORT_ACTIVE, EVENT_PORT_ERR};
+    use uverbs_abi::{Errno, wire};
     use zerocopy::IntoBytes;
 
     use super::*;

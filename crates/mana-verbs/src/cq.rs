@@ -1,7 +1,5 @@
 //! Completion queues.
 
-use std::os::fd::AsRawFd;
-
 use dma_memory::Segment;
 
 use crate::object::{Memory, Object};
@@ -62,7 +60,7 @@ impl CompletionQueue {
             ring: buffer(&ring),
             entries,
             vector,
-            channel: channel.map(|channel| channel.fd().as_raw_fd()),
+            channel: channel.map(CompletionChannel::name),
         };
         // SAFETY: the segment is mapped as long as it lives, has room for all entries and
         // dma-memory hands out no reference to it. The object made below holds it and gives it up

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use dma_memory::MemoryError;
 use uverbs_abi::{Errno, SystemError};
 
+use crate::RdmaCoreError;
+
 /// Names of the operations that [`VerbsError::operation`] reports.
 pub mod operation {
     /// Find out which driver id the kernel gave to MANA.
@@ -61,6 +63,9 @@ pub enum VerbsError {
     /// The device's node could not be opened.
     #[error(transparent)]
     System(#[from] SystemError),
+    /// The libraries of rdma-core can't be used for the device.
+    #[error(transparent)]
+    RdmaCore(#[from] RdmaCoreError),
     /// The kernel accepts none of the driver ids under which MANA is known.
     #[error(
         "{device}: the kernel accepts none of the driver ids {tried:?}: no MANA device, or a kernel \
@@ -139,6 +144,7 @@ impl VerbsError {
     pub fn operation(&self) -> Option<&'static str> {
         match self {
             Self::System(_) => None,
+            Self::RdmaCore(_) => Some(operation::GET_CONTEXT),
             Self::DriverId { .. } => Some(operation::FIND_DRIVER_ID),
             Self::Kernel { operation, .. }
             | Self::Answer { operation, .. }
@@ -153,7 +159,7 @@ impl VerbsError {
             Self::System(error) => Some(error.errno),
             Self::Kernel { errno, .. } => Some(*errno),
             Self::DriverId { .. } => Some(Errno::EINVAL),
-            Self::Answer { .. } | Self::Argument { .. } => None,
+            Self::RdmaCore(_) | Self::Answer { .. } | Self::Argument { .. } => None,
         }
     }
 

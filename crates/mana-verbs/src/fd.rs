@@ -21,13 +21,25 @@ pub(crate) fn last_errno() -> Errno {
 /// If the descriptor is open, then nobody else owns it.
 pub(crate) unsafe fn adopt(number: u32) -> Result<OwnedFd, Errno> {
     let fd = RawFd::try_from(number).map_err(|_| Errno::EBADF)?;
-    // SAFETY: F_SETFD takes an integer and touches no memory; a closed descriptor is an error.
-    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-        return Err(last_errno());
-    }
-    // SAFETY: fcntl has shown that the descriptor is open; that it has no other owner is the
+    close_on_exec(fd)?;
+    // SAFETY: `close_on_exec` has shown that the descriptor is open; that it has no other owner is the
     // caller's promise.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Closes the descriptor at the next `exec`; `EBADF` where it names none.
+fn close_on_exec(fd: RawFd) -> Result<(), Errno> {
+    // SAFETY: F_SETFD takes an integer and touches no memory; a closed descriptor is an error.
+    match unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// Closes the descriptor at the next `exec`.
+#[cfg(feature = "rdma-core")]
+pub(crate) fn set_cloexec(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    close_on_exec(fd.as_raw_fd())
 }
 
 /// Makes reads return `EAGAIN` instead of waiting.

@@ -1,4 +1,5 @@
-//! The control path of MANA: verbs objects over the kernel's uverbs ABI.
+//! The control path of MANA: verbs objects, made by one of two providers: `rdma-core` (libibverbs
+//! and libmana, opened at run time, a feature) or `uverbs` (the kernel's ABI, without any library).
 //!
 //! A [`Context`] is one open uverbs context of a device that a [`uverbs_abi::System`] found:
 //! [`LinuxSystem`] on hardware, the device model in tests. From it come a [`ProtectionDomain`],
@@ -38,6 +39,7 @@ mod mr;
 mod object;
 mod pd;
 mod provider;
+mod rdma_core_error;
 mod rss;
 #[cfg(test)]
 mod scripted;
@@ -53,6 +55,8 @@ pub use event::AsyncEvent;
 pub use linux::LinuxSystem;
 pub use mr::{Access, MemoryRegion};
 pub use pd::ProtectionDomain;
+pub use provider::{ParseProviderError, ProviderChoice};
+pub use rdma_core_error::RdmaCoreError;
 pub use rss::{QueueIds, RssQueuePair};
 pub use send_queue::{SendQueue, SendQueueSpec};
 pub use work_queue::WorkQueue;

@@ -78,6 +78,12 @@ pub trait System: Send + Sync {
     /// What this is.
     fn kind(&self) -> SystemKind;
 
+    /// Whether C libraries that look for devices themselves find these: so it is of the running
+    /// kernel seen through `/sys` and `/dev`, and of nothing else.
+    fn is_this_machine(&self) -> bool {
+        false
+    }
+
     /// All ib devices of the machine that belong to a PCI function, of whatever vendor, sorted by
     /// PCI address and name. An empty list where the machine has none.
     ///

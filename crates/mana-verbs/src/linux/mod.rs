@@ -44,7 +44,7 @@ impl LinuxSystem {
     }
 
     fn driver_ids(&self) -> HashMap<String, u32> {
-        if self.root == Path::new("/") {
+        if self.is_this_machine() {
             netlink::driver_ids()
         } else {
             HashMap::new()
@@ -61,6 +61,10 @@ impl Default for LinuxSystem {
 impl System for LinuxSystem {
     fn kind(&self) -> SystemKind {
         SystemKind::Linux
+    }
+
+    fn is_this_machine(&self) -> bool {
+        self.root == Path::new("/")
     }
 
     fn ib_devices(&self) -> Result<Vec<IbDevice>, SystemError> {

@@ -3,17 +3,22 @@
 #[cfg(all(test, target_endian = "little"))]
 mod boundary;
 mod caller;
+mod choice;
 mod driver_id;
+#[cfg(feature = "rdma-core")]
+mod rdma;
 mod uverbs;
 
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 
-use uverbs_abi::DoorbellKind;
+use uverbs_abi::{DoorbellKind, Errno};
 
-pub(crate) use uverbs::UverbsProvider;
+pub(crate) use choice::{Opened, open};
+pub use choice::{ParseProviderError, ProviderChoice};
 
-use crate::{DeviceAttributes, PortAttributes, QueueIds, VerbsError, operation};
+use crate::{AsyncEvent, DeviceAttributes, PortAttributes, QueueIds, VerbsError, operation};
 
 /// The number by which a provider knows an object it created.
 pub(crate) type Handle = u32;
@@ -63,7 +68,8 @@ pub(crate) struct CqRequest {
     pub(crate) ring: Buffer,
     pub(crate) entries: u32,
     pub(crate) vector: u32,
-    pub(crate) channel: Option<RawFd>,
+    /// [`Channel::name`] of a channel of the same provider.
+    pub(crate) channel: Option<u64>,
 }
 
 /// A completion queue as the provider made it.
@@ -115,12 +121,27 @@ pub(crate) struct CreatedRss {
     pub(crate) ids: [QueueIds; 64],
 }
 
+/// A completion channel. Dropping it closes the channel.
+pub(crate) trait Channel: Send + Sync + fmt::Debug {
+    /// Readable when there is an event; non-blocking.
+    fn fd(&self) -> BorrowedFd<'_>;
+    /// What [`CqRequest::channel`] calls it.
+    fn name(&self) -> u64;
+    /// The oldest event, if there is one: [`CreatedCq::user_handle`] of its queue. Never waits.
+    fn next_event(&self) -> Result<Option<u64>, Errno>;
+}
+
 /// One open context of one device. Dropping it closes the context.
 ///
 /// After an error of a creating operation nothing was created.
 pub(crate) trait Provider: Send + Sync {
     /// `uverbs`, say; for the log.
     fn name(&self) -> &'static str;
+    /// What else is worth knowing of it, such as the versions of its libraries.
+    fn note(&self) -> String;
+    /// Work requests and completions of a ring at most, where the provider makes fewer than the
+    /// device has.
+    fn ring_limit(&self) -> Option<u32>;
     fn driver_id(&self) -> u32;
     fn comp_vectors(&self) -> u32;
 
@@ -132,7 +153,9 @@ pub(crate) trait Provider: Send + Sync {
 
     /// The asynchronous event file, non-blocking.
     fn async_fd(&self) -> BorrowedFd<'_>;
-    fn create_channel(&self) -> Result<OwnedFd, VerbsError>;
+    /// The oldest event of that file, if there is one. Never waits.
+    fn next_async_event(&self) -> Result<Option<AsyncEvent>, Errno>;
+    fn create_channel(&self) -> Result<Box<dyn Channel>, VerbsError>;
     fn alloc_pd(&self) -> Result<Handle, VerbsError>;
 
     /// # Safety

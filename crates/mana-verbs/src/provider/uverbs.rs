@@ -2,21 +2,21 @@
 //! [`Transport`], with the attributes that libibverbs and libmana send
 //! (reference/uverbs-boundary.md §2, reference/mana-hardware.md §4.1, §5).
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use uverbs_abi::ids::{HASH_TOEPLITZ, QPT_RAW_PACKET, WQT_RQ, attr, method, object, write_cmd};
-use uverbs_abi::{Attribute, DoorbellKind, IbDevice, Transport, Value, wire};
+use uverbs_abi::{Attribute, DoorbellKind, Errno, IbDevice, Transport, Value, wire};
 use zerocopy::IntoBytes;
 
 use super::caller::Caller;
 use super::{
-    Buffer, CqRequest, CreatedCq, CreatedMr, CreatedRss, CreatedSendQueue, Handle, ObjectKind,
-    Provider, RssRequest, SendQueueRequest, WorkQueueRequest, driver_id,
+    Buffer, Channel, CqRequest, CreatedCq, CreatedMr, CreatedRss, CreatedSendQueue, Handle,
+    ObjectKind, Provider, RssRequest, SendQueueRequest, WorkQueueRequest, driver_id,
 };
-use crate::fd::{adopt, set_nonblocking};
-use crate::{DeviceAttributes, PortAttributes, QueueIds, VerbsError, operation};
+use crate::fd::{adopt, read_record, set_nonblocking};
+use crate::{AsyncEvent, DeviceAttributes, PortAttributes, QueueIds, VerbsError, operation};
 
 /// `rx_hash_fields_mask` as the C PMD sends it (source and destination IPv4 address). No kernel
 /// reads it (reference/mana-hardware.md §4.6).
@@ -29,6 +29,26 @@ pub(crate) struct UverbsProvider {
     comp_vectors: u32,
     /// User handles are numbers of ours, from 1.
     next_user_handle: AtomicU64,
+}
+
+/// A completion channel: a descriptor of the kernel.
+#[derive(Debug)]
+struct UverbsChannel(OwnedFd);
+
+impl Channel for UverbsChannel {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    fn name(&self) -> u64 {
+        // Descriptors are not negative.
+        self.0.as_raw_fd() as u64
+    }
+
+    fn next_event(&self) -> Result<Option<u64>, Errno> {
+        let event = read_record::<wire::CompEvent>(self.fd())?;
+        Ok(event.map(|event| event.cq_handle))
+    }
 }
 
 /// The handle that a call wrote into `attribute`.
@@ -107,6 +127,14 @@ impl Provider for UverbsProvider {
         "uverbs"
     }
 
+    fn note(&self) -> String {
+        "the kernel's own interface".to_owned()
+    }
+
+    fn ring_limit(&self) -> Option<u32> {
+        None
+    }
+
     fn driver_id(&self) -> u32 {
         self.caller.driver_id
     }
@@ -117,6 +145,11 @@ impl Provider for UverbsProvider {
 
     fn async_fd(&self) -> BorrowedFd<'_> {
         self.async_fd.as_fd()
+    }
+
+    fn next_async_event(&self) -> Result<Option<AsyncEvent>, Errno> {
+        let event = read_record::<wire::AsyncEvent>(self.async_fd())?;
+        Ok(event.map(AsyncEvent::from_wire))
     }
 
     fn doorbell(&self, kind: DoorbellKind, queue_id: u32) -> Result<NonNull<u64>, VerbsError> {
@@ -160,7 +193,7 @@ impl Provider for UverbsProvider {
         Ok(PortAttributes::from_wire(&answer))
     }
 
-    fn create_channel(&self) -> Result<OwnedFd, VerbsError> {
+    fn create_channel(&self) -> Result<Box<dyn Channel>, VerbsError> {
         let mut answer = wire::CreateCompChannelResp { fd: u32::MAX };
         // SAFETY: the request carries no address: its response pointer is ignored.
         unsafe {
@@ -179,7 +212,7 @@ impl Provider for UverbsProvider {
         set_nonblocking(fd.as_fd()).map_err(|errno| {
             VerbsError::kernel(&self.caller.device, operation::CREATE_CHANNEL, errno)
         })?;
-        Ok(fd)
+        Ok(Box::new(UverbsChannel(fd)))
     }
 
     fn alloc_pd(&self) -> Result<Handle, VerbsError> {
@@ -246,7 +279,8 @@ impl Provider for UverbsProvider {
             Attribute::new(attr::CQ_USER_HANDLE, Value::In(user_handle.as_bytes())),
         ];
         if let Some(channel) = request.channel {
-            attributes.push(Attribute::new(attr::CQ_COMP_CHANNEL, Value::Fd(channel)));
+            let fd = Value::Fd(channel as RawFd);
+            attributes.push(Attribute::new(attr::CQ_COMP_CHANNEL, fd));
         }
         attributes.extend([
             Attribute::new(attr::CQ_COMP_VECTOR, Value::In(request.vector.as_bytes())),
