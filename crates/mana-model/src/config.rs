@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use uverbs_abi::{Mac, PciAddress};
 
 pub(crate) use check::{check, default_mac, default_pci};
-pub use text::parse_device;
+pub use text::{DEVICE_HELP, parse_device};
 
 use crate::ModelError;
 

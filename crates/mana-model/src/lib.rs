@@ -38,8 +38,8 @@ pub mod toeplitz;
 
 pub use crate::core::PortCounters;
 pub use config::{
-    DeviceConfig, DoorbellMode, GenConfig, Kernel, Limits, LinkConfig, ModelConfig, PortConfig,
-    TapConfig, parse_device,
+    DEVICE_HELP, DeviceConfig, DoorbellMode, GenConfig, Kernel, Limits, LinkConfig, ModelConfig,
+    PortConfig, TapConfig, parse_device,
 };
 pub use error::ModelError;
 pub use faults::Fault;

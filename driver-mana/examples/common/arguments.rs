@@ -117,7 +117,7 @@ impl fmt::Display for Options {
         writeln!(f, "usage: {} [OPTION]...", self.name)?;
         writeln!(
             f,
-            "  --vdev=TEXT        a device model, as of mana testpmd; repeats; default:"
+            "  --vdev=MODEL       a device model (below); repeats; default:"
         )?;
         for model in self.models {
             writeln!(f, "                       --vdev={model}")?;
@@ -138,6 +138,6 @@ impl fmt::Display for Options {
         for (name, meaning) in self.own {
             write!(f, "\n  {:<18} {meaning}", format!("--{name}"))?;
         }
-        Ok(())
+        write!(f, "\n\nMODEL:\n{}", mana_model::DEVICE_HELP.trim_end())
     }
 }

@@ -71,6 +71,13 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
              the last port will pair with itself.\n\n",
         )?;
     }
+    for (port, peer) in app.eth_peers.iter().enumerate().skip(ports.len()) {
+        if peer.is_some() {
+            say(&format!(
+                "testpmd: --eth-peer={port},… means nothing: there is no port {port}\n"
+            ))?;
+        }
+    }
     say(&format!("Set {} packet forwarding mode\n", app.mode))?;
     if app.auto_start {
         say("Auto-start selected\n")?;

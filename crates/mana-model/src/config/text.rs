@@ -26,6 +26,29 @@ const KERNELS: &[&str] = &["6.12", "7.3"];
 const NETDEV: &[&str] = &["up", "down"];
 const SWITCH: &[&str] = &["on", "off"];
 
+/// What [`parse_device`] reads, for the help texts of programs: one option a line.
+pub const DEVICE_HELP: &str = "\
+  modelN[,OPTION]...      a device model; N tells several apart
+    mac=MAC               MAC of the next port; repeats
+    ports=N               number of ports (default: as many as there are mac=, link= or capture=)
+    link=LINK             what is behind every port, or, repeated, behind the next one:
+      loop                  what the port sends comes back (default)
+      pair                  the next port that says pair, of any device
+      sink                  nothing: what the port sends is dropped
+      gen[:pps=N][:count=N][:size=BYTES][:flows=N]
+                            a generator of UDP packets
+      pcap[:rx=FILE][:tx=FILE][:pps=N]
+                            one file is replayed, the other written
+      tap:NAME[:queues=N][:mtu=N][:csum=on][:netns=NAMESPACE]
+                            an interface of this machine, made if missing (as root)
+    pps=N                 frames a second of gen or pcap (default: as buffers are posted)
+    capture=FILE          all frames of the port, both ways, as pcap; repeats
+    kernel=6.12|7.3       whose rules the driver meets (default 6.12)
+    netdev=up|down        state of the kernel's interfaces (default down)
+    driver-id=N           the kernel's driver id (default 20)
+    netlink=on|off        whether the kernel tells it (default on)
+";
+
 /// Reads a device as `--vdev=` describes it: `modelN` and options, separated by commas.
 ///
 /// | option | meaning | without it |
@@ -371,6 +394,18 @@ mod tests {
         assert!(message("model0,pps=7").contains("link=gen or link=pcap"));
         assert!(message("model0,pps=7,link=gen:pps=7").contains("twice"));
         assert!(message("model0,link=gen,pps=0").contains("from 1"));
+    }
+
+    #[test]
+    fn the_help_text_names_everything_there_is() {
+        let all = OPTIONS.iter().chain(KERNELS).chain(NETDEV).chain(SWITCH);
+        for name in all.chain(super::link::NAMES.iter().copied().flatten()) {
+            let at = |end| DEVICE_HELP.contains(&format!("{name}{end}"));
+            assert!(
+                [" ", "=", "|", "[", ":", "\n"].into_iter().any(at),
+                "{name}"
+            );
+        }
     }
 
     #[test]

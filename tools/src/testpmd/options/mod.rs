@@ -47,6 +47,8 @@ pub fn help() -> String {
     side_help(&mut text, &APP, |id| {
         !matches!(id, AppOption::Meaningless | AppOption::NotYet)
     });
+    text.push_str("\nModels, as DEVICE:\n");
+    text.push_str(mana_model::DEVICE_HELP);
     text.push_str(
         "\nWithout hardware:\n  \
          mana testpmd --vdev=model0 -- --forward-mode=txonly --duration 5\n\
@@ -70,7 +72,7 @@ fn side_help<Id: Copy>(text: &mut String, side: &Side<Id>, honoured: impl Fn(Id)
             (Some(letter), long) => format!("-{letter}, --{long}"),
             (None, long) => format!("    --{long}"),
         };
-        text.push_str(&format!("  {name:<24}{}\n", spec.help));
+        text.push_str(&format!("  {name:<25} {}\n", spec.help));
     }
     text.push_str(
         "  Other options of DPDK, accepted with a line that says why they mean nothing\n",

@@ -12,6 +12,10 @@ const TAP_OPTIONS: &[&str] = &["queues", "mtu", "csum", "netns"];
 const PCAP_OPTIONS: &[&str] = &["rx", "tx", "pps"];
 const GEN_OPTIONS: &[&str] = &["pps", "count", "size", "flows"];
 
+/// Every name in here.
+#[cfg(test)]
+pub(super) const NAMES: [&[&str]; 4] = [LINKS, TAP_OPTIONS, PCAP_OPTIONS, GEN_OPTIONS];
+
 /// What follows `link=`: `loop`, `pcap:rx=FILE:tx=FILE`, …
 pub(super) fn link(text: &str) -> Result<LinkConfig, ModelError> {
     let (kind, rest) = text
@@ -20,9 +24,9 @@ pub(super) fn link(text: &str) -> Result<LinkConfig, ModelError> {
     let without_options = |link| match rest {
         None => Ok(link),
         Some(rest) => Err(ModelError::Value {
-            option: format!("link={kind}"),
-            given: rest.to_owned(),
-            expected: "nothing: this link has no options",
+            option: "link".to_owned(),
+            given: format!("{kind}:{rest}"),
+            expected: "no options behind this link",
         }),
     };
     match kind {
