@@ -2,11 +2,17 @@
 //! without root and without installing anything.
 //!
 //! apt runs on state directories of its own there, with the machine's sources and keys, so that no
-//! mirror is named here and the machine's own lists stay as they are.
+//! mirror is named here and the machine's own lists stay as they are. A group may be of another
+//! suite of Debian than the machine.
+
+mod apt;
+mod suite;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use apt::Apt;
 
 use crate::process;
 use crate::workspace::Workspace;
@@ -14,6 +20,8 @@ use crate::workspace::Workspace;
 /// Packages that are unpacked into one tree of their own.
 pub struct Group {
     name: &'static str,
+    /// The suite of Debian; the machine's own without one.
+    suite: Option<&'static str>,
     packages: &'static [&'static str],
     /// Whether the libraries that they depend on, libc among them, come along: then the tree runs
     /// by its own dynamic loader, whatever the machine has.
@@ -23,6 +31,7 @@ pub struct Group {
 /// valgrind with its tools. Everything else it needs is libc.
 pub const VALGRIND: Group = Group {
     name: "valgrind",
+    suite: None,
     packages: &["valgrind"],
     libraries: false,
 };
@@ -31,6 +40,7 @@ pub const VALGRIND: Group = Group {
 /// but their versions differ.
 pub const HOST: Group = Group {
     name: "host",
+    suite: None,
     packages: &[
         "iproute2",
         "iputils-ping",
@@ -46,7 +56,31 @@ pub const HOST: Group = Group {
     libraries: true,
 };
 
-const GROUPS: &[&Group] = &[&VALGRIND, &HOST];
+/// DPDK's testpmd with the driver in C for this device, on rdma-core 56 and its own libc: the first
+/// release of Debian that has that driver. testpmd is among the tools for developers there.
+pub const DPDK: Group = Group {
+    name: "dpdk",
+    suite: Some("trixie"),
+    packages: &[
+        "dpdk-dev",
+        "librte-net-mana25",
+        "librte-mempool-ring25",
+        "ibverbs-providers",
+        "ibverbs-utils",
+        "libibverbs-dev",
+    ],
+    libraries: true,
+};
+
+/// rdma-core 44, the first that knows this device.
+pub const RDMA_CORE_44: Group = Group {
+    name: "rdma-core-44",
+    suite: Some("bookworm"),
+    packages: &["ibverbs-providers", "ibverbs-utils", "libibverbs-dev"],
+    libraries: true,
+};
+
+const GROUPS: &[&Group] = &[&VALGRIND, &HOST, &DPDK, &RDMA_CORE_44];
 
 /// Fetches all groups.
 pub fn fetch_all(workspace: &Workspace) -> Result<(), String> {
@@ -62,7 +96,8 @@ impl Group {
     pub fn fetch(&self, workspace: &Workspace) -> Result<PathBuf, String> {
         let debian = workspace.target.join("debian");
         let tree = debian.join(self.name);
-        let wanted = self.packages.join("\n");
+        let suite = self.suite.unwrap_or("the machine's own");
+        let wanted = format!("{suite}\n{}", self.packages.join("\n"));
         let stamp = debian.join(format!("{}.packages", self.name));
         if tree.is_dir() && fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
             return Ok(tree);
@@ -72,8 +107,10 @@ impl Group {
             self.packages.join(", "),
             tree.display()
         );
-        let apt = Apt::new(debian.join("apt"))?;
-        apt.update()?;
+        let mut apt = Apt::new(debian.join("apt"))?;
+        if let Some(suite) = self.suite {
+            apt = Apt::of_suite(debian.join(format!("apt-{suite}")), &apt, suite)?;
+        }
         let mut packages: Vec<String> = self.packages.iter().map(ToString::to_string).collect();
         if self.libraries {
             packages.extend(apt.libraries(self.packages)?);
@@ -92,98 +129,6 @@ impl Group {
         fs::write(&stamp, wanted).map_err(|error| failed(&stamp, &error))?;
         Ok(tree)
     }
-}
-
-/// apt on private directories.
-struct Apt {
-    folder: PathBuf,
-}
-
-impl Apt {
-    fn new(folder: PathBuf) -> Result<Apt, String> {
-        for part in ["lists/partial", "cache/archives/partial", "download"] {
-            create(&folder.join(part))?;
-        }
-        let configuration = folder.join("apt.conf");
-        fs::write(&configuration, configuration_in(&folder))
-            .map_err(|error| failed(&configuration, &error))?;
-        Ok(Apt { folder })
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new("apt-get");
-        // Read after the machine's configuration: what it says wins.
-        command
-            .arg("-c")
-            .arg(self.folder.join("apt.conf"))
-            .arg("-qq");
-        command.current_dir(self.folder.join("download"));
-        command
-    }
-
-    fn update(&self) -> Result<(), String> {
-        process::run(self.command().arg("update"))
-    }
-
-    /// The libraries among what an installation of these packages on an empty system would bring.
-    fn libraries(&self, packages: &[&str]) -> Result<Vec<String>, String> {
-        let mut install = self.command();
-        install
-            .args(["-y", "--no-install-recommends", "--print-uris", "install"])
-            .args(packages);
-        Ok(libraries_in(&process::capture(&mut install)?))
-    }
-
-    /// The packages as files, the newest version that the machine's sources have.
-    fn download(&self, packages: &[String]) -> Result<Vec<PathBuf>, String> {
-        let download = self.folder.join("download");
-        remove(&download)?;
-        create(&download)?;
-        process::run(self.command().arg("download").args(packages))?;
-        let read = |error| failed(&download, &error);
-        let mut archives = Vec::new();
-        for entry in fs::read_dir(&download).map_err(read)? {
-            archives.push(entry.map_err(read)?.path());
-        }
-        if archives.len() < packages.len() {
-            return Err(format!("apt-get fetched only {archives:?} of {packages:?}"));
-        }
-        Ok(archives)
-    }
-}
-
-/// The packages with shared libraries in the list that `--print-uris` prints: of a line
-/// `'address' file size hash`, the file's name begins with the package's. Perl comes only with the
-/// scripts that would configure the packages, which are never run.
-fn libraries_in(list: &str) -> Vec<String> {
-    list.lines()
-        .filter_map(|line| line.split_whitespace().nth(1)?.split('_').next())
-        .filter(|name| name.starts_with("lib") || name.starts_with("zlib"))
-        .filter(|name| !name.contains("perl"))
-        .map(str::to_owned)
-        .collect()
-}
-
-/// What differs from the machine's configuration.
-fn configuration_in(folder: &Path) -> String {
-    let folder = folder.display();
-    format!(
-        r#"Dir::State "{folder}";
-Dir::State::lists "{folder}/lists";
-Dir::Cache "{folder}/cache";
-// What is installed does not matter, and is not locked.
-Dir::State::status "/dev/null";
-// As root, apt would become a user who may not write here.
-APT::Sandbox::User "";
-Acquire::Languages "none";
-Acquire::Retries "2";
-Acquire::http::Timeout "30";
-// The hooks of container images tidy the machine's own folders.
-#clear APT::Update::Pre-Invoke;
-#clear APT::Update::Post-Invoke;
-#clear APT::Update::Post-Invoke-Success;
-"#
-    )
 }
 
 fn create(folder: &Path) -> Result<(), String> {
@@ -222,15 +167,6 @@ pub fn find(folder: &Path, prefix: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn libraries_are_taken_from_the_list_of_what_would_be_installed() {
-        let list = "'http://x/libc6_2.36-9_amd64.deb' libc6_2.36-9_amd64.deb 2759320 SHA256:ab\n\
-                    'http://x/z.deb' zlib1g_1%3a1.2.13_amd64.deb 86684 SHA256:cd\n\
-                    'http://x/p.deb' libperl5.36_5.36.0-7_amd64.deb 4207640 SHA256:ef\n\
-                    'http://x/a.deb' adduser_3.134_all.deb 183272 SHA256:01\n\n";
-        assert_eq!(libraries_in(list), ["libc6", "zlib1g"]);
-    }
 
     #[test]
     fn a_file_is_found_at_any_depth_by_the_start_of_its_name() {

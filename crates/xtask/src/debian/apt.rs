@@ -1,0 +1,178 @@
+//! apt on directories of its own, so that the machine's lists, cache and packages stay as they are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{create, failed, remove, suite};
+use crate::process;
+
+/// apt on private directories.
+pub struct Apt {
+    folder: PathBuf,
+}
+
+impl Apt {
+    /// With the machine's own sources and keys.
+    pub fn new(folder: PathBuf) -> Result<Apt, String> {
+        Apt::with(folder, "")
+    }
+
+    /// With the machine's sources of Debian, but of another suite.
+    pub fn of_suite(folder: PathBuf, machine: &Apt, suite: &str) -> Result<Apt, String> {
+        let mut command = machine.command();
+        command.args(["indextargets", "--format", suite::FORMAT]);
+        command.arg("Created-By: Packages");
+        let sources = suite::sources(&process::capture(&mut command)?, suite)?;
+        create(&folder)?;
+        let list = folder.join("suite.sources");
+        fs::write(&list, sources).map_err(|error| failed(&list, &error))?;
+        let lines = format!(
+            "Dir::Etc::sourcelist \"{}\";\nDir::Etc::sourceparts \"-\";\n",
+            list.display()
+        );
+        Apt::with(folder, &lines)
+    }
+
+    fn with(folder: PathBuf, lines: &str) -> Result<Apt, String> {
+        for part in ["lists/partial", "cache/archives/partial", "download"] {
+            create(&folder.join(part))?;
+        }
+        let configuration = folder.join("apt.conf");
+        fs::write(&configuration, configuration_in(&folder) + lines)
+            .map_err(|error| failed(&configuration, &error))?;
+        let apt = Apt { folder };
+        process::run(apt.command().arg("update"))?;
+        Ok(apt)
+    }
+
+    fn command(&self) -> Command {
+        self.tool("apt-get")
+    }
+
+    fn tool(&self, name: &str) -> Command {
+        let mut command = Command::new(name);
+        // Read after the machine's configuration: what it says wins.
+        command
+            .arg("-c")
+            .arg(self.folder.join("apt.conf"))
+            .arg("-qq");
+        command.current_dir(self.folder.join("download"));
+        command
+    }
+
+    /// The libraries that these packages depend on, and all that those bring on an empty system.
+    /// Libraries for development, and what only they need, are left out: a package of programs may
+    /// ask for them, its programs do not.
+    pub fn libraries(&self, packages: &[&str]) -> Result<Vec<String>, String> {
+        let mut show = self.tool("apt-cache");
+        show.args(["show", "--no-all-versions"]).args(packages);
+        let direct = dependencies_in(&process::capture(&mut show)?);
+        let mut install = self.command();
+        install
+            .args(["-y", "--no-install-recommends", "--print-uris", "install"])
+            .args(&direct);
+        Ok(libraries_in(&process::capture(&mut install)?))
+    }
+
+    /// The packages as files, the newest version that the sources have.
+    pub fn download(&self, packages: &[String]) -> Result<Vec<PathBuf>, String> {
+        let download = self.folder.join("download");
+        remove(&download)?;
+        create(&download)?;
+        process::run(self.command().arg("download").args(packages))?;
+        let read = |error| failed(&download, &error);
+        let mut archives = Vec::new();
+        for entry in fs::read_dir(&download).map_err(read)? {
+            archives.push(entry.map_err(read)?.path());
+        }
+        if archives.len() < packages.len() {
+            return Err(format!("apt-get fetched only {archives:?} of {packages:?}"));
+        }
+        Ok(archives)
+    }
+}
+
+/// The libraries among the dependencies in what `apt-cache show` prints: of alternatives the first.
+fn dependencies_in(records: &str) -> Vec<String> {
+    let mut names: Vec<String> = records
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("Pre-")
+                .unwrap_or(line)
+                .strip_prefix("Depends: ")
+        })
+        .flat_map(|list| list.split(','))
+        .filter_map(|entry| entry.split(['(', '|', ':']).next())
+        .map(str::trim)
+        .filter(|name| is_library(name))
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The packages with shared libraries in the list that `--print-uris` prints: of a line
+/// `'address' file size hash`, the file's name begins with the package's.
+fn libraries_in(list: &str) -> Vec<String> {
+    list.lines()
+        .filter_map(|line| line.split_whitespace().nth(1)?.split('_').next())
+        .filter(|name| is_library(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Perl comes only with the scripts that would configure the packages, which are never run.
+fn is_library(package: &str) -> bool {
+    (package.starts_with("lib") || package.starts_with("zlib"))
+        && !package.contains("perl")
+        && !package.ends_with("-dev")
+}
+
+/// What differs from the machine's configuration.
+fn configuration_in(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        r#"Dir::State "{folder}";
+Dir::State::lists "{folder}/lists";
+Dir::Cache "{folder}/cache";
+// What is installed does not matter, and is not locked.
+Dir::State::status "/dev/null";
+// As root, apt would become a user who may not write here.
+APT::Sandbox::User "";
+Acquire::Languages "none";
+Acquire::Retries "2";
+Acquire::http::Timeout "30";
+// The hooks of container images tidy the machine's own folders.
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_taken_from_the_list_of_what_would_be_installed() {
+        let list = "'http://x/libc6_2.36-9_amd64.deb' libc6_2.36-9_amd64.deb 2759320 SHA256:ab\n\
+                    'http://x/z.deb' zlib1g_1%3a1.2.13_amd64.deb 86684 SHA256:cd\n\
+                    'http://x/p.deb' libperl5.36_5.36.0-7_amd64.deb 4207640 SHA256:ef\n\
+                    'http://x/a.deb' adduser_3.134_all.deb 183272 SHA256:01\n\n";
+        assert_eq!(libraries_in(list), ["libc6", "zlib1g"]);
+    }
+
+    #[test]
+    fn dependencies_are_libraries_and_none_for_development() {
+        let records = "Package: a\nPre-Depends: libacl1 (>= 2.2.23), libc6 (>= 2.34)\n\
+                       Depends: libdpdk-dev (>= 24), python3:any, libssl3 | libssl1, libc6\n\
+                       Recommends: libnothing\n\nPackage: b\nDepends: libnl-3-200:amd64\n";
+        assert_eq!(
+            dependencies_in(records),
+            ["libacl1", "libc6", "libnl-3-200", "libssl3"]
+        );
+    }
+}
