@@ -25,6 +25,17 @@
 //! * `MANA_HOST_SKIP`, set instead of both where the packages can't be fetched: why. Every test of
 //!   the tier is then skipped for this reason.
 //!
+//! The tier `stack` runs the programs `stack_*` likewise. They find besides `MANA_BIN`:
+//!
+//! * `MANA_PRELOAD`, the library of the device model for unmodified programs, built in release by
+//!   this very run.
+//! * `MANA_DPDK_TREE` and `MANA_RDMA_CORE_44_TREE`, the unpacked packages of [`debian::DPDK`] and
+//!   [`debian::RDMA_CORE_44`].
+//! * `MANA_STACK_SKIP`, set where one of them can't be fetched: why.
+//!
+//! In the tier `unit`, `MANA_RDMA_HEADERS` lists the folders with the headers of both releases of
+//! rdma-core, if they can be fetched.
+//!
 //! Nothing is installed and nothing outside the target directory is written.
 
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! Release programs: built by cargo, and proved to be what the sources say now.
+//! Release programs and shared libraries: built by cargo, and proved to be what the sources say now.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,15 @@ pub fn examples(package: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{package} has no examples"))
 }
 
-/// The names and paths of what cargo builds.
+/// Builds the release shared library of `package`, likewise.
+pub fn library(package: &str) -> Result<PathBuf, String> {
+    release(package, &["--lib"])?
+        .into_iter()
+        .find_map(|(_, path)| (path.extension()? == "so").then_some(path))
+        .ok_or_else(|| format!("cargo names no shared library of {package}"))
+}
+
+/// The names and paths of the programs and shared libraries that cargo builds.
 fn release(package: &str, what: &[&str]) -> Result<Vec<(String, PathBuf)>, String> {
     let mut cargo = process::cargo();
     cargo
@@ -46,17 +54,32 @@ fn release(package: &str, what: &[&str]) -> Result<Vec<(String, PathBuf)>, Strin
         ));
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    let programs: Vec<(String, PathBuf)> = messages.lines().filter_map(executable).collect();
+    let programs: Vec<(String, PathBuf)> = messages.lines().filter_map(artifact).collect();
     for (_, path) in &programs {
         assert_fresh(path)?;
     }
     Ok(programs)
 }
 
-fn executable(message: &str) -> Option<(String, PathBuf)> {
+/// The name and path of the program that a message of cargo announces, or of the shared library of
+/// this house: those of others are macros of the compiler.
+fn artifact(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
-    let path = message["executable"].as_str()?;
-    Some((message["target"]["name"].as_str()?.to_owned(), path.into()))
+    let target = &message["target"];
+    let library = target["kind"]
+        .as_array()?
+        .iter()
+        .any(|kind| kind == "cdylib");
+    let path = match message["executable"].as_str() {
+        Some(path) => path,
+        None if library => message["filenames"]
+            .as_array()?
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|path| path.ends_with(".so"))?,
+        None => return None,
+    };
+    Some((target["name"].as_str()?.to_owned(), path.into()))
 }
 
 /// Holds the program against its `.d` file, in which cargo lists all the sources of this house it
@@ -123,16 +146,24 @@ mod tests {
     }
 
     #[test]
-    fn name_and_path_are_those_that_cargo_states() {
-        let message = r#"{"target":{"name":"mana"},"executable":"/t/release/mana"}"#;
+    fn names_and_paths_are_those_that_cargo_states() {
+        let message = |kind: &str, executable: Value| {
+            serde_json::json!({
+                "target": {"name": "mana", "kind": [kind]}, "executable": executable,
+                "filenames": ["/t/release/libmana.rlib", "/t/release/libmana.so"],
+            })
+            .to_string()
+        };
+        let found = |path: &str| Some(("mana".to_owned(), PathBuf::from(path)));
         assert_eq!(
-            executable(message).unwrap(),
-            ("mana".to_owned(), PathBuf::from("/t/release/mana"))
+            artifact(&message("bin", "/t/release/mana".into())),
+            found("/t/release/mana")
         );
         assert_eq!(
-            executable(r#"{"target":{"name":"mana"},"executable":null}"#),
-            None
+            artifact(&message("cdylib", Value::Null)),
+            found("/t/release/libmana.so")
         );
+        assert_eq!(artifact(&message("proc-macro", Value::Null)), None);
     }
 
     #[test]

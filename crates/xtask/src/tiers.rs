@@ -9,10 +9,15 @@ use crate::runner::{self, How, TestProgram};
 use crate::workspace::Workspace;
 use crate::{checks, debian, instructions, process, program};
 
-/// Packages whose tests need the device model and the program: the tiers `model` and `host`.
+/// Packages whose tests need the device model and the program: the tiers `model`, `host` and
+/// `stack`.
 const MODEL: &[&str] = &["mana-pmd", "mana", "conformance"];
 /// How the names of the test programs of the tier `host` begin.
 const HOST: &str = "host_";
+/// How the names of the test programs of the tier `stack` begin.
+const STACK: &str = "stack_";
+/// The library that the tier `stack` puts in front of Debian's programs.
+const PRELOAD: &str = "mana-model-preload";
 /// Packages with tests to be run under loom as well.
 const LOOM: &[&str] = &["gdma", "pmd-api"];
 
@@ -27,17 +32,20 @@ pub enum Tier {
     Model,
     /// The host kernel's own traffic through the program: needs root.
     Host,
+    /// Debian's DPDK and rdma-core, unmodified, on the device model.
+    Stack,
     /// Instructions a packet, counted by callgrind: printed, not judged.
     Instructions,
 }
 
 impl Tier {
     /// Every tier.
-    pub const ALL: [Tier; 5] = [
+    pub const ALL: [Tier; 6] = [
         Tier::Check,
         Tier::Unit,
         Tier::Model,
         Tier::Host,
+        Tier::Stack,
         Tier::Instructions,
     ];
 
@@ -47,6 +55,7 @@ impl Tier {
             Tier::Unit => "unit",
             Tier::Model => "model",
             Tier::Host => "host",
+            Tier::Stack => "stack",
             Tier::Instructions => "instructions",
         }
     }
@@ -77,6 +86,7 @@ pub fn run(workspace: &Workspace, tiers: &[Tier]) -> bool {
             Tier::Unit => unit(workspace, &mut built, &mut tally),
             Tier::Model => model(workspace, &mut built, &mut tally),
             Tier::Host => host(workspace, &mut built, &mut tally),
+            Tier::Stack => stack(workspace, &mut built, &mut tally),
             Tier::Instructions => instructions::run(workspace, &mut tally),
         }
         tally.seconds = start.elapsed().as_secs();
@@ -106,14 +116,31 @@ impl Built {
 
 fn unit(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
     let programs = built.programs(workspace, tally);
+    let how = How {
+        environment: headers(workspace).into_iter().collect(),
+        ..How::default()
+    };
     for program in programs
         .iter()
         .filter(|program| !MODEL.contains(&program.package.as_str()))
     {
-        program.run(workspace, &How::default(), tally);
+        program.run(workspace, &how, tally);
     }
     runner::doc_tests(workspace, tally);
     loom(workspace, tally);
+}
+
+/// The variable with the folders of the headers of two releases of rdma-core, for the test that
+/// holds our structures against them. Unset where they can't be fetched: the test says so itself.
+fn headers(workspace: &Workspace) -> Option<(&'static str, OsString)> {
+    let folders = [&debian::RDMA_CORE_44, &debian::DPDK].map(|group| {
+        let tree = group.fetch(workspace);
+        tree.inspect_err(|reason| println!("{reason}"))
+            .map(|tree| tree.join("usr/include"))
+    });
+    let folders: Vec<PathBuf> = folders.into_iter().flatten().collect();
+    let joined = std::env::join_paths(&folders).ok()?;
+    (folders.len() == 2).then_some(("MANA_RDMA_HEADERS", joined))
 }
 
 /// The tests with `loom` in their name, in crates compiled for it. They have a target directory of
@@ -161,6 +188,7 @@ fn model(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
         .iter()
         .filter(|program| MODEL.contains(&program.package.as_str()))
         .filter(|program| !program.target.starts_with(HOST))
+        .filter(|program| !program.target.starts_with(STACK))
     {
         program.run(workspace, &how, tally);
     }
@@ -187,6 +215,41 @@ fn host(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
         .iter()
         .filter(|program| program.target.starts_with(HOST))
     {
+        program.run(workspace, &how, tally);
+    }
+}
+
+fn stack(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
+    let programs: Vec<&TestProgram> = built
+        .programs(workspace, tally)
+        .iter()
+        .filter(|program| program.target.starts_with(STACK))
+        .collect();
+    if programs.is_empty() {
+        tally.skip("stack", "no test program is named stack_*");
+        return;
+    }
+    let mut environment: Vec<(&str, OsString)> = mana(tally).into_iter().collect();
+    for (variable, group) in [
+        ("MANA_DPDK_TREE", &debian::DPDK),
+        ("MANA_RDMA_CORE_44_TREE", &debian::RDMA_CORE_44),
+    ] {
+        match group.fetch(workspace) {
+            Ok(tree) => environment.push((variable, tree.into())),
+            Err(reason) => environment.push(("MANA_STACK_SKIP", reason.into())),
+        }
+    }
+    println!("== build: {PRELOAD}");
+    match program::library(PRELOAD) {
+        Ok(library) => environment.push(("MANA_PRELOAD", library.into())),
+        Err(reason) => tally.fail(format!("build of {PRELOAD}"), reason),
+    }
+    let how = How {
+        serial: true,
+        environment,
+        ..How::default()
+    };
+    for program in programs {
         program.run(workspace, &how, tally);
     }
 }
