@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod model;
 mod testpmd;
 
 use std::process::ExitCode;
@@ -25,6 +26,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    /// Run an unmodified program on the device model: `mana model exec -- ibv_devinfo -v`
+    #[command(disable_help_flag = true)]
+    Model {
+        /// `exec` and what it takes (`mana model --help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -32,14 +40,14 @@ fn main() -> ExitCode {
         .skip(1)
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    // testpmd splits its words at `--` itself; clap would swallow the separator.
-    if let Some(("testpmd", rest)) = words
-        .split_first()
-        .map(|(word, rest)| (word.as_str(), rest))
-    {
-        return testpmd::main(rest);
+    // Both split their words at `--` themselves; clap would swallow the separator.
+    match words.split_first() {
+        Some((word, rest)) if word == "testpmd" => return testpmd::main(rest),
+        Some((word, rest)) if word == "model" => return model::main(rest),
+        _ => {}
     }
     match Cli::parse().command {
         Command::Testpmd { words } => testpmd::main(&words),
+        Command::Model { words } => model::main(&words),
     }
 }

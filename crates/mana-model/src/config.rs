@@ -34,6 +34,17 @@ pub struct ModelConfig {
     pub doorbells: DoorbellMode,
 }
 
+impl ModelConfig {
+    /// Whether a machine of it can be, as far as that shows without opening files and taps.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Model::new`], for rules between ports and devices: MACs, pairs, ranges.
+    pub fn check(&self) -> Result<(), ModelError> {
+        check(self).map(|_| ())
+    }
+}
+
 /// How doorbells reach the device (DESIGN.md §3, "Three doorbell modes of the model").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DoorbellMode {
@@ -42,6 +53,8 @@ pub enum DoorbellMode {
     Polled,
     /// They are read in [`crate::Model::step`] only.
     Stepped,
+    /// Every store is told by [`crate::Node::store`], one after the other; none is ever lost.
+    Trapped,
 }
 
 /// Whose rules stand in front of the device (reference/mana-hardware.md §4.5-§4.7).

@@ -28,6 +28,8 @@ macro_rules! kinds {
 kinds! {
     /// A doorbell rang for a queue that the context does not have (§2.7).
     DoorbellQueue = "doorbell for a queue that the context does not have",
+    /// A store to the doorbell page that is not at a register's offset (§2.7).
+    DoorbellRegister = "store to the doorbell page outside its registers",
     /// Reserved bits or a count in a doorbell (§2.7: `wqe_cnt` must be 0).
     DoorbellReserved = "reserved bits in a doorbell",
     /// A cursor that moves backwards, beyond the ring, or inside a unit (§2.2).

@@ -44,5 +44,6 @@ pub use config::{
 pub use error::ModelError;
 pub use faults::Fault;
 pub use findings::{Finding, FindingKind};
+pub use front::node::Node;
 pub use links::TapError;
 pub use model::{Model, ObjectCounts, PortView, Runner};

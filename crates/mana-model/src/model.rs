@@ -19,7 +19,7 @@ use crate::links::{Links, Watcher};
 /// A machine with MANA devices. Clones are handles to the same machine.
 #[derive(Clone)]
 pub struct Model {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// The machine, its lock, and who waits for it.
@@ -100,17 +100,8 @@ impl Model {
     /// moved. An endless generator moves one ring's worth, a tap 1024 frames. Deterministic but for
     /// taps and rates, on the caller's thread.
     pub fn step(&self) -> usize {
-        let all = self.shared.doorbells == DoorbellMode::Stepped;
-        let mut machine = self.shared.lock();
-        machine.links.listen(STEP_FRAMES, true);
-        let mut moved = 0;
-        loop {
-            let now = machine.step(all);
-            if now == 0 {
-                return moved;
-            }
-            moved += now;
-        }
+        let all = self.shared.doorbells != DoorbellMode::Polled;
+        self.shared.lock().settle(all)
     }
 
     /// Starts the device's thread, which polls doorbells and links until the [`Runner`] is dropped.
@@ -152,7 +143,7 @@ impl Model {
     #[must_use]
     pub fn undecided(&self) -> &'static [FindingKind] {
         match self.shared.doorbells {
-            DoorbellMode::Stepped => &[],
+            DoorbellMode::Stepped | DoorbellMode::Trapped => &[],
             DoorbellMode::Polled => FindingKind::UNDECIDED_WHEN_POLLED,
         }
     }
@@ -213,9 +204,6 @@ impl Model {
 
 /// Frames that a tap may bring between two turns of the send queues.
 const TURN_FRAMES: usize = 64;
-/// Frames that a tap may bring in one [`Model::step`]: those of its queue in the kernel, and no more
-/// while others follow.
-const STEP_FRAMES: usize = 1024;
 
 /// The device's thread.
 ///

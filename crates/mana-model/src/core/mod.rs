@@ -365,6 +365,16 @@ impl Device {
         self.ports[port].faults.order(fault);
     }
 
+    /// Notes a broken rule that shows before the device's own parts.
+    pub(crate) fn found(
+        &mut self,
+        kind: FindingKind,
+        queue: Option<u32>,
+        evidence: std::fmt::Arguments<'_>,
+    ) {
+        self.findings.add(kind, queue, evidence);
+    }
+
     pub(crate) fn findings(&self) -> &[Finding] {
         self.findings.list()
     }

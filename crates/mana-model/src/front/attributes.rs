@@ -33,8 +33,8 @@ pub(crate) enum Kind {
 /// One line of a method's table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spec {
-    id: u16,
-    kind: Kind,
+    pub(crate) id: u16,
+    pub(crate) kind: Kind,
     mandatory: bool,
 }
 

@@ -63,7 +63,42 @@ pub(crate) struct Cells {
     live: Vec<Mapped>,
     /// Of the queues destroyed last: read only where time does not matter.
     retired: Vec<Mapped>,
+    /// The page that an unmodified program stores to, where its stores are not trapped.
+    page: Option<PlainPage>,
 }
+
+/// A page with the hardware's three registers, which all queues of a context share.
+#[derive(Debug)]
+pub(crate) struct PlainPage(NonNull<u64>);
+
+// SAFETY: the page is reached by atomic operations only, from whatever thread.
+unsafe impl Send for PlainPage {}
+
+impl PlainPage {
+    /// # Safety
+    ///
+    /// `page` is the first of 4096 bytes, aligned to 8, that stay mapped for reads and writes and are
+    /// reached by whole 64-bit accesses only, as long as the value lives.
+    pub(crate) unsafe fn new(page: *mut u64) -> Self {
+        // SAFETY: a mapped page is not at address 0.
+        let page = Self(unsafe { NonNull::new_unchecked(page) });
+        for kind in KINDS {
+            page.register(kind).store(UNTOUCHED, Ordering::Relaxed);
+        }
+        page
+    }
+
+    fn register(&self, kind: DoorbellKind) -> &AtomicU64 {
+        // SAFETY: the registers lie inside the page, aligned to 8, which `new`'s caller keeps mapped.
+        unsafe { AtomicU64::from_ptr(self.0.byte_add(kind.offset()).as_ptr()) }
+    }
+}
+
+const KINDS: [DoorbellKind; 3] = [
+    DoorbellKind::Send,
+    DoorbellKind::Receive,
+    DoorbellKind::Completion,
+];
 
 impl Cells {
     /// The cell of a queue; the same one for the same queue id.
@@ -85,6 +120,16 @@ impl Cells {
         let cell = Arc::clone(&mapped.cell);
         self.live.push(mapped);
         cell
+    }
+
+    /// Looks at `page` from now on.
+    pub(crate) fn watch(&mut self, page: PlainPage) {
+        self.page = Some(page);
+    }
+
+    /// Looks at it no more.
+    pub(crate) fn forget_page(&mut self) {
+        self.page = None;
     }
 
     /// The queue is gone; its cell stays valid.
@@ -110,6 +155,14 @@ impl Cells {
         for mapped in self.live.iter().chain(retired) {
             if let Some(value) = mapped.cell.take() {
                 each(mapped.kind, mapped.queue_id, value);
+            }
+        }
+        if let Some(page) = &self.page {
+            for kind in KINDS {
+                let value = page.register(kind).swap(UNTOUCHED, Ordering::Acquire);
+                if value != UNTOUCHED {
+                    each(kind, (value & 0xFF_FFFF) as u32, value);
+                }
             }
         }
     }

@@ -13,6 +13,10 @@ use crate::faults::Fault;
 use crate::links::{Links, Look};
 use crate::model::ObjectCounts;
 
+/// Frames that a tap may bring in one [`Machine::settle`]: those of its queue in the kernel, and no
+/// more while others follow.
+const STEP_FRAMES: usize = 1024;
+
 /// Everything that one lock guards.
 pub(crate) struct Machine {
     pub(crate) functions: Vec<Function>,
@@ -122,6 +126,28 @@ impl Machine {
         let contexts = &mut self.functions[function].contexts;
         contexts.insert(id, Context::new(id, kind));
         id
+    }
+
+    /// Closes a context: every object that is left is destroyed.
+    pub(crate) fn close(&mut self, function: usize, context: u32) {
+        let function = &mut self.functions[function];
+        if let Some(mut context) = function.contexts.remove(&context) {
+            context.destroy_all(&mut function.device, &mut function.ports);
+        }
+    }
+
+    /// Handles what is pending, doorbells first, until nothing moves any more; returns the packets
+    /// moved. `all` also looks at the cells of destroyed queues.
+    pub(crate) fn settle(&mut self, all: bool) -> usize {
+        self.links.listen(STEP_FRAMES, true);
+        let mut moved = 0;
+        loop {
+            let now = self.step(all);
+            if now == 0 {
+                return moved;
+            }
+            moved += now;
+        }
     }
 
     /// Counts a control operation, and fails it where a fault waits for it.

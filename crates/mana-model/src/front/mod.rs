@@ -3,7 +3,8 @@
 //! From the outside in: [`system`] lists and opens devices; [`transport`] is an open context, and
 //! the only place where calls and doorbell mappings are counted and made to fail; [`call`] runs one
 //! method over the state of [`machine`], [`context`] and [`objects`]; [`send`], [`receive`], [`cq`],
-//! [`write`] and [`query`] are the methods. What differs between kernels stands in [`rules`].
+//! [`write`] and [`query`] are the methods. [`node`] is a context for unmodified programs, whose
+//! ioctls [`lift`] reads back into calls. What differs between kernels stands in [`rules`].
 
 mod attributes;
 mod call;
@@ -12,8 +13,10 @@ mod cq;
 mod doorbells;
 mod events;
 mod handles;
+mod lift;
 pub(crate) mod machine;
 mod methods;
+pub(crate) mod node;
 mod objects;
 mod query;
 mod receive;

@@ -67,10 +67,6 @@ unsafe impl Transport for ModelTransport {
 
 impl Drop for ModelTransport {
     fn drop(&mut self) {
-        let mut machine = self.shared.lock();
-        let function = &mut machine.functions[self.function];
-        if let Some(mut context) = function.contexts.remove(&self.context) {
-            context.destroy_all(&mut function.device, &mut function.ports);
-        }
+        self.shared.lock().close(self.function, self.context);
     }
 }

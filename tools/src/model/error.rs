@@ -1,0 +1,77 @@
+//! Why a program could not be run on the model.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Each text names the cause and what mends it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line.
+    #[error("{0} (`mana model exec --help` shows the options)")]
+    Usage(String),
+    /// A device that can't be.
+    #[error("model: {0}")]
+    Model(#[from] mana_model::ModelError),
+    /// The wrong machine.
+    #[error(
+        "programs can be run on the model on x86-64 Linux only: doorbells are trapped by decoding \
+         x86-64 stores; on this machine use the model in process, `mana testpmd --vdev=model0`"
+    )]
+    Architecture,
+    /// No such program.
+    #[error("{program}: {cause}; give its path, or a name that is in PATH")]
+    Program {
+        /// As it was given.
+        program: String,
+        /// What the system answered.
+        cause: io::Error,
+    },
+    /// A program that can't be preloaded.
+    #[error("{}: {why}", .program.display())]
+    Unsuitable {
+        /// Its path.
+        program: PathBuf,
+        /// What is in the way, and what to do.
+        why: &'static str,
+    },
+    /// The library is nowhere.
+    #[error(
+        "the library that is preloaded, {name}, is not in {looked}: build it with `cargo build -p \
+         mana-model-preload`, or name it by MANA_PRELOAD"
+    )]
+    NoPreload {
+        /// Its file name.
+        name: &'static str,
+        /// Where it was looked for.
+        looked: String,
+    },
+    /// The tree could not be written.
+    #[error(
+        "{}: {cause}; the model's sysfs is written below TMPDIR (now {}): name a folder there in \
+         which this user can write", .path.display(), std::env::temp_dir().display()
+    )]
+    Tree {
+        /// What was being made.
+        path: PathBuf,
+        /// What the system answered.
+        cause: io::Error,
+    },
+    /// The program could not be started or waited for.
+    #[error("{}: {cause}", .program.display())]
+    Start {
+        /// Its path.
+        program: PathBuf,
+        /// What the system answered.
+        cause: io::Error,
+    },
+}
+
+impl Error {
+    /// 2 for a command line that could not be understood, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Runs the program on the model, and says at the end what was found.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use mana_model::{LinkConfig, Model};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::error::Error;
+use super::options::Options;
+use super::tree::Tree;
+use super::{FINDINGS, elf, preload};
+
+/// How often it is looked whether the program has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Runs it; returns the exit code.
+pub fn run(options: &Options) -> Result<u8, Error> {
+    if !cfg!(target_arch = "x86_64") {
+        return Err(Error::Architecture);
+    }
+    let program = elf::find(&options.program)?;
+    elf::check(&program)?;
+    let library = preload::find()?;
+    let config = options.machine()?;
+    let tree = Tree::write(&Model::new(config)?, &tap_names(options)?)?;
+    let mut command = Command::new(&program);
+    command
+        .args(&options.arguments)
+        .env("SYSFS_PATH", tree.sysfs())
+        .env("SYSFS_PCI_DEVICES", tree.pci_devices())
+        .env("LD_PRELOAD", with_others(&library))
+        .env("MANA_MODEL_DEVICES", options.devices.join("\n"))
+        .env(
+            "MANA_MODEL_DOORBELL",
+            if options.trap { "trap" } else { "step" },
+        )
+        .env("MANA_MODEL_REPORTS", tree.reports());
+    if let Some(control) = &options.control {
+        command.env("MANA_MODEL_CONTROL", control);
+    }
+    let failed = |cause| Error::Start {
+        program: program.clone(),
+        cause,
+    };
+    // A terminal sends these to the program, too; this one stays, to tell what was found.
+    let stopped = Arc::new(AtomicBool::new(false));
+    let terminated = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGINT, Arc::clone(&stopped)).map_err(failed)?;
+    signal_hook::flag::register(SIGTERM, Arc::clone(&terminated)).map_err(failed)?;
+    let child = command.spawn().map_err(failed)?;
+    let status = wait(child, &terminated).map_err(failed)?;
+    let found = report(&tree.reports());
+    Ok(match exit_code(status) {
+        0 if found > 0 => FINDINGS,
+        code => code,
+    })
+}
+
+/// Waits for the program; passes on a request to end.
+fn wait(mut child: Child, terminated: &AtomicBool) -> std::io::Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if terminated.swap(false, Ordering::Relaxed)
+            && let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32)
+        {
+            // It may have ended meanwhile.
+            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// As shells do it.
+fn exit_code(status: ExitStatus) -> u8 {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => code as u8,
+        (None, Some(signal)) => 128 + signal as u8,
+        (None, None) => 1,
+    }
+}
+
+/// The library before whatever the user preloads already.
+fn with_others(library: &Path) -> OsString {
+    let mut list = library.as_os_str().to_owned();
+    if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
+        list.push(":");
+        list.push(others);
+    }
+    list
+}
+
+/// Prints what all processes found; returns the number of findings.
+fn report(folder: &Path) -> usize {
+    let mut lines = Vec::new();
+    if let Ok(entries) = fs::read_dir(folder) {
+        for entry in entries.flatten() {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            lines.extend(text.lines().map(str::to_owned));
+        }
+    }
+    if !lines.is_empty() {
+        eprintln!("mana model: {} finding(s):", lines.len());
+        for line in &lines {
+            eprintln!("  {line}");
+        }
+    }
+    lines.len()
+}
+
+/// The names of netdevs that are those of taps, by port over all devices.
+fn tap_names(options: &Options) -> Result<Vec<Option<String>>, Error> {
+    let mut names = Vec::new();
+    for text in &options.devices {
+        for port in mana_model::parse_device(text)?.ports {
+            names.push(match port.link {
+                LinkConfig::Tap(tap) => Some(tap.name),
+                _ => None,
+            });
+        }
+    }
+    Ok(names)
+}
