@@ -299,12 +299,11 @@ unsafe extern "C-unwind" fn sendto(
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut libc::msghdr, flags: c_int) -> isize {
     let netlink = netlink::is_socket(fd) && !message.is_null();
-    // SAFETY: the message is the program's.
-    let room = if netlink {
-        unsafe { (*message).msg_namelen }
-    } else {
-        0
-    };
+    let mut room = 0;
+    if netlink {
+        // SAFETY: the message is the program's.
+        room = unsafe { (*message).msg_namelen };
+    }
     // SAFETY: the program's arguments are those of the C function.
     let received = unsafe { real!(c"recvmsg" as ReceiveMsg)(fd, message, flags) };
     if netlink && received >= 0 {
@@ -327,12 +326,11 @@ unsafe extern "C-unwind" fn recvfrom(
     address_length: *mut libc::socklen_t,
 ) -> isize {
     let netlink = netlink::is_socket(fd) && !address_length.is_null();
-    // SAFETY: the length is the program's.
-    let room = if netlink {
-        unsafe { *address_length }
-    } else {
-        0
-    };
+    let mut room = 0;
+    if netlink {
+        // SAFETY: the length is the program's.
+        room = unsafe { *address_length };
+    }
     let real = real!(c"recvfrom" as ReceiveFrom);
     // SAFETY: the program's arguments are those of the C function.
     let received = unsafe { real(fd, bytes, length, flags, address, address_length) };

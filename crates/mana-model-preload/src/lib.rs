@@ -11,7 +11,11 @@
 
 #![cfg_attr(
     test,
-    allow(dead_code, reason = "the symbols that use it are not part of tests")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the symbols that use it are not part of tests"
+    )
 )]
 
 mod decode;

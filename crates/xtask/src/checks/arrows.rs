@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["pmd-api", "gdma", "mana-verbs", "uverbs-abi", "dma-memory"],
     ),
     ("mana-model", &["gdma", "uverbs-abi"]),
+    ("mana-model-preload", &["mana-model", "uverbs-abi"]),
     (
         "conformance",
         &[
