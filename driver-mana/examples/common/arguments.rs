@@ -71,7 +71,8 @@ impl Arguments {
                 ("--duration", _) => {
                     let seconds = number::<f64>(name, &value()?)?;
                     let duration = Duration::try_from_secs_f64(seconds);
-                    arguments.duration = Some(duration.map_err(|e| format!("{name}: {e}"))?);
+                    arguments.duration =
+                        Some(duration.map_err(|_| format!("{name}: {seconds} is no time to run"))?);
                 }
                 ("--queues", _) => arguments.queues = number(name, &value()?)?,
                 ("--mbuf-size", _) => arguments.mbuf_size = Some(number(name, &value()?)?),
@@ -102,7 +103,7 @@ impl Arguments {
     pub fn own_number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Error> {
         self.own(name)
             .last()
-            .map(|text| number(name, text))
+            .map(|text| number(&format!("--{name}"), text))
             .transpose()
     }
 }

@@ -8,8 +8,9 @@
 //! the host's own network, as root:
 //!
 //! ```sh
-//! cargo run --release -p mana-pmd --example udp_echo -- --vdev=model0,link=tap:echo0 &
-//! ip address add 192.0.2.1/24 dev echo0; ip link set echo0 up; ping 192.0.2.2
+//! ip netns add echo
+//! cargo run --release -p mana-pmd --example udp_echo -- --vdev=model0,link=tap:echo0:netns=echo &
+//! sleep 2; ip -n echo address add 192.0.2.1/24 dev echo0; ip netns exec echo ping 192.0.2.2
 //! ```
 //!
 //! smoltcp is built without fragments here: datagrams end at the MTU.
@@ -54,7 +55,7 @@ pub(crate) const OPTIONS: Options = Options {
 /// The service `echo` (RFC 862).
 const ECHO: u16 = 7;
 /// Where the client is.
-const CLIENT: &str = "192.0.2.1/24";
+const CLIENT: [&str; 2] = ["192.0.2.1/24", "2001:db8::1/64"];
 
 fn main() -> ExitCode {
     common::main(&OPTIONS, run)
@@ -83,7 +84,19 @@ pub(crate) fn run(
 
     let [mut port, mut other] = machine.open()?;
     let mut server = start(&mut port, arguments, &addresses)?;
-    let mut client = start(&mut other, arguments, &[address(CLIENT)?])?;
+    let client = self::addresses(CLIENT.into_iter())?;
+    if !client
+        .iter()
+        .any(|own| own.contains_addr(&addresses[0].address()))
+    {
+        let [four, six] = CLIENT;
+        return Err(format!(
+            "the client is {four} and {six}: it can't reach {}",
+            addresses[0]
+        )
+        .into());
+    }
+    let mut client = start(&mut other, arguments, &client)?;
     println!("ready");
     let to = (addresses[0].address(), service).into();
     let (echoed, answered) = thread::scope(|scope| {

@@ -167,6 +167,32 @@ impl Machine {
             .is_some_and(|run| run.finite && run.model.drained())
     }
 
+    /// What a model lost outside the driver, one line a port that lost something: hardware tells such
+    /// losses through the kernel only.
+    pub fn losses(&self) -> String {
+        let Some(run) = &self.model else {
+            return String::new();
+        };
+        let mut text = String::new();
+        for port in 0..run.model.ports() {
+            let counters = run.model.port(port).counters();
+            let lost = [
+                (counters.rx_no_buffer, "arrived while no buffer was posted"),
+                (counters.rx_truncated, "did not fit their buffer"),
+                (
+                    counters.link_dropped,
+                    "were refused by the tap or its kernel",
+                ),
+            ];
+            for (frames, why) in lost {
+                if frames > 0 {
+                    text += &format!("model: port {port}: {frames} frames {why}\n");
+                }
+            }
+        }
+        text
+    }
+
     /// Stops the device thread, if there is one, and returns what the model found wrong.
     pub fn finish(self) -> Vec<mana_model::Finding> {
         self.model.map_or_else(Vec::new, |run| {

@@ -94,6 +94,7 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
 
     let outcome = forward(&machine, &mut started, &pools, app, queues, &plan, &stop)?;
     drop(pools);
+    say(&machine.losses())?;
     tear_down(started)?;
     let findings = machine.finish();
     for finding in &findings {
