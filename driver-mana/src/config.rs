@@ -127,6 +127,7 @@ impl PortConfig {
                     given,
                     min: MIN_DEPTH,
                     max: limits.depth,
+                    old_library: limits.old_library,
                 });
             }
             *depth = given.next_power_of_two();

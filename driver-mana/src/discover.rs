@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mana_verbs::{Context, VerbsError};
+use mana_verbs::{Context, ProviderChoice, VerbsError};
 use uverbs_abi::ids::{DEVICE_MANA_PF, DEVICE_MANA_VF, VENDOR_MICROSOFT};
 use uverbs_abi::{IbDevice, Netdev, PciAddress, System};
 
@@ -51,7 +51,8 @@ impl fmt::Display for Candidate {
 /// [`Error::NoDevice`] without a MANA device, [`Error::System`] where devices can't be listed. A
 /// device that can't be opened is no error but a candidate that lacks something.
 pub fn discover(system: &Arc<dyn System>) -> Result<Vec<Candidate>, Error> {
-    let found = scan(system.as_ref(), &mana_devices(system.as_ref())?);
+    let devices = mana_devices(system.as_ref())?;
+    let found = scan(system.as_ref(), &devices, ProviderChoice::Auto);
     Ok(found.into_iter().map(Found::into_candidate).collect())
 }
 
@@ -124,7 +125,7 @@ pub(crate) fn choose(system: &dyn System, selector: &Selector) -> Result<Vec<Usa
                 .is_none_or(|name| *name == device.name)
     };
     let looked_at: Vec<_> = devices.iter().filter(wanted).cloned().collect();
-    let mut found = scan(system, &looked_at);
+    let mut found = scan(system, &looked_at, selector.provider);
     if selector.is_everything() {
         return everything(found);
     }
@@ -194,7 +195,7 @@ fn use_it(found: Found) -> Result<Usable, Error> {
 }
 
 fn no_such_port(system: &dyn System, devices: &[IbDevice], wanted: String) -> Error {
-    let candidates = scan(system, devices)
+    let candidates = scan(system, devices, ProviderChoice::Auto)
         .into_iter()
         .map(Found::into_candidate)
         .collect();
@@ -221,7 +222,7 @@ fn mana_devices(system: &dyn System) -> Result<Vec<IbDevice>, Error> {
 
 /// The ports of the devices, in their order. One context is opened for each ib device that carries
 /// Ethernet.
-fn scan(system: &dyn System, devices: &[IbDevice]) -> Vec<Found> {
+fn scan(system: &dyn System, devices: &[IbDevice], provider: ProviderChoice) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     for device in devices {
         let netdevs = match system.netdevs(device) {
@@ -231,7 +232,7 @@ fn scan(system: &dyn System, devices: &[IbDevice]) -> Vec<Found> {
                 continue;
             }
         };
-        match Context::open(system, device) {
+        match Context::open_through(system, device, provider) {
             Ok(context) if !context.attributes().carries_ethernet() => {}
             Ok(context) => {
                 // Another ib device of the function that could not be opened was the RNIC's.
@@ -259,7 +260,7 @@ fn ports(context: &Context, mut netdevs: Vec<Netdev>, found: &mut Vec<Found>) {
             None,
         ));
     }
-    let limits = Limits::of(attributes);
+    let limits = Limits::of(attributes, context.ring_limit());
     for port in 1..=attributes.phys_port_cnt {
         let at = netdevs
             .iter()

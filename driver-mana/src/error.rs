@@ -156,7 +156,14 @@ pub enum Error {
         max: u32,
     },
     /// A depth that the hardware does not have.
-    #[error("{queue}: depth {given}: it must be from {min} to {max} on this device")]
+    #[error(
+        "{queue}: depth {given}: it must be from {min} to {max} {}",
+        if *.old_library {
+            "with this libmana: rdma-core 49 or later makes deeper rings, and so does provider=uverbs"
+        } else {
+            "on this device"
+        }
+    )]
     Depth {
         /// The queue, `rx 0`.
         queue: String,
@@ -166,6 +173,8 @@ pub enum Error {
         min: u32,
         /// The most on this port.
         max: u32,
+        /// Whether libmana, older than rdma-core 49, makes no deeper ones.
+        old_library: bool,
     },
     /// A pool that could run dry although nothing leaks.
     #[error(

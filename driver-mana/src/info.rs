@@ -18,8 +18,10 @@ pub struct PortInfo {
     pub mac: Mac,
     /// NUMA node of the PCI function, where the machine has nodes.
     pub numa_node: Option<u32>,
-    /// How the kernel is talked to.
+    /// How the kernel is talked to: `rdma-core` or `uverbs`.
     pub provider: &'static str,
+    /// The versions of the provider's libraries, or why it was taken.
+    pub provider_note: String,
     /// The driver id under which the kernel knows MANA.
     pub driver_id: u32,
     /// Receive queues at most, a power of two.

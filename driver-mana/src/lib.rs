@@ -84,5 +84,6 @@ pub use queue::{QueueError, RxQueue, TxQueue};
 pub use selector::Selector;
 
 // Named by this crate's signatures and documentation.
+pub use mana_verbs::ProviderChoice;
 pub use pmd_api::{RxBurst, TxBurst};
 pub use uverbs_abi::System;

@@ -25,6 +25,8 @@ pub(crate) struct Limits {
     pub(crate) queues: u32,
     /// A power of two of at least [`MIN_DEPTH`].
     pub(crate) depth: u32,
+    /// Whether the depth is less than the device's because of an old libmana.
+    pub(crate) old_library: bool,
     /// Pools of a port, one MR each.
     pub(crate) pools: u32,
     /// Bytes of a pool.
@@ -33,10 +35,11 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// The limits of a device's ports.
+    /// The limits of a device's ports, where the provider makes rings of `ring_limit` entries at
+    /// most.
     ///
     /// The error names the attribute with which no port can run.
-    pub(crate) fn of(device: &DeviceAttributes) -> Result<Self, String> {
+    pub(crate) fn of(device: &DeviceAttributes, ring_limit: Option<u32>) -> Result<Self, String> {
         let at_least = |name: &str, value: u32, needed: u32| {
             (value >= needed)
                 .then_some(value)
@@ -49,11 +52,14 @@ impl Limits {
         let pools = at_least("max_mr", device.max_mr, 1)?;
         at_least("max_pd", device.max_pd, 1)?;
         at_least("max_sge", device.max_sge, 1)?;
+        let depth = prev_power_of_two(wrs.min(cqes).min(MAX_DEPTH));
+        let made = ring_limit.unwrap_or(u32::MAX);
         Ok(Self {
             rx_queues: prev_power_of_two(qps.min(MAX_RX_QUEUES.into())) as u16,
             tx_queues: qps.min(u16::MAX.into()) as u16,
             queues,
-            depth: prev_power_of_two(wrs.min(cqes).min(MAX_DEPTH)),
+            depth: depth.min(prev_power_of_two(made)),
+            old_library: made < depth,
             pools,
             pool_bytes: device.max_mr_size,
             // Not max_sge: that is the smaller of send and receive, while the kernel takes 30 for
@@ -94,7 +100,7 @@ pub(crate) mod tests {
 
     #[test]
     fn usual_devices_give_64_receive_queues_and_2048_descriptors() {
-        let limits = Limits::of(&attributes()).unwrap();
+        let limits = Limits::of(&attributes(), None).unwrap();
         assert_eq!(limits.rx_queues, 64);
         assert_eq!(limits.tx_queues, 1000);
         assert_eq!(limits.depth, 2048);
@@ -109,11 +115,23 @@ pub(crate) mod tests {
             max_cqe: 1500,
             ..attributes()
         };
-        let limits = Limits::of(&odd).unwrap();
+        let limits = Limits::of(&odd, None).unwrap();
         assert_eq!(
             (limits.rx_queues, limits.tx_queues, limits.depth),
             (16, 31, 1024)
         );
+    }
+
+    #[test]
+    fn an_old_library_makes_smaller_rings_than_the_device_has() {
+        let limits = Limits::of(&attributes(), Some(256)).unwrap();
+        assert_eq!((limits.depth, limits.old_library), (256, true));
+        let small = DeviceAttributes {
+            max_cqe: 128,
+            ..attributes()
+        };
+        let limits = Limits::of(&small, Some(256)).unwrap();
+        assert_eq!((limits.depth, limits.old_library), (128, false));
     }
 
     #[test]
@@ -128,7 +146,7 @@ pub(crate) mod tests {
             max_pd: u32::MAX,
             ..attributes()
         };
-        let limits = Limits::of(&absurd).unwrap();
+        let limits = Limits::of(&absurd, None).unwrap();
         assert_eq!((limits.rx_queues, limits.tx_queues), (64, 65_535));
         assert_eq!((limits.depth, limits.tx_segments), (65_536, 30));
     }
@@ -138,7 +156,7 @@ pub(crate) mod tests {
         let with = |change: fn(&mut DeviceAttributes)| {
             let mut attributes = attributes();
             change(&mut attributes);
-            Limits::of(&attributes).unwrap_err()
+            Limits::of(&attributes, None).unwrap_err()
         };
         assert_eq!(
             with(|a| a.max_qp = 0),

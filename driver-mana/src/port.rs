@@ -56,7 +56,7 @@ impl Port {
     ///   selector names no port or several;
     /// * [`Error::Selector`] and [`Error::NotEthernet`] for selectors that can't be satisfied;
     /// * [`Error::Unusable`] and [`Error::Verbs`] where a selected port can't be used, e.g. because
-    ///   its uverbs node is missing.
+    ///   its uverbs node is missing, or because its provider can't be had.
     pub fn open(system: &Arc<dyn System>, selector: &Selector) -> Result<Vec<Self>, Error> {
         let chosen = choose(system.as_ref(), selector)?;
         Ok((0..)
@@ -76,6 +76,7 @@ impl Port {
             mac: usable.netdev.mac,
             numa_node: device.numa_node,
             provider: context.provider(),
+            provider_note: context.provider_note().to_owned(),
             driver_id: context.driver_id(),
             max_rx_queues: limits.rx_queues,
             max_tx_queues: limits.tx_queues,
@@ -84,13 +85,14 @@ impl Port {
             mtu: usable.netdev.mtu,
         };
         tracing::info!(
-            "opened port {} of {} ({}, netdev {}, mac {}) through {} with driver id {}",
+            "opened port {} of {} ({}, netdev {}, mac {}) through {} ({}) with driver id {}",
             info.port,
             info.pci,
             info.ib_device,
             usable.netdev.name,
             info.mac,
             info.provider,
+            info.provider_note,
             info.driver_id,
         );
         Self {

@@ -3,15 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use mana_verbs::ProviderChoice;
 use uverbs_abi::{Mac, PciAddress};
 
 use crate::Error;
 
-/// Chooses ports. Everything that is given must hold; what is left out does not matter, so the
-/// default value chooses every port.
+/// Chooses ports, and through which provider they are opened. Everything that is given must hold;
+/// what is left out does not matter, so the default value chooses every port.
 ///
-/// As text the parts are separated by commas: a PCI address, `mac=` (repeatable), `netdev=` and
-/// `ibdev=`.
+/// As text the parts are separated by commas: a PCI address, `mac=` (repeatable), `netdev=`,
+/// `ibdev=` and `provider=` (`auto`, `rdma-core` or `uverbs`).
 ///
 /// ```
 /// use mana_pmd::Selector;
@@ -31,13 +32,22 @@ pub struct Selector {
     pub netdev: Option<String>,
     /// Ports of this ib device.
     pub ib_device: Option<String>,
+    /// Who talks to the kernel for these ports.
+    pub provider: ProviderChoice,
 }
 
 impl Selector {
-    /// Whether nothing is given.
+    /// Whether every port is chosen.
     #[must_use]
     pub fn is_everything(&self) -> bool {
-        *self == Self::default()
+        let Self {
+            pci,
+            macs,
+            netdev,
+            ib_device,
+            provider: _,
+        } = self;
+        pci.is_none() && macs.is_empty() && netdev.is_none() && ib_device.is_none()
     }
 
     /// Refuses what no port can satisfy.
@@ -69,6 +79,7 @@ impl FromStr for Selector {
             reason,
         };
         let mut selector = Self::default();
+        let mut provider = None;
         for part in text.split(',') {
             match part.split_once('=') {
                 None => {
@@ -88,13 +99,18 @@ impl FromStr for Selector {
                 Some(("ibdev", name)) => {
                     set(&mut selector.ib_device, name.to_owned(), "ibdev=").map_err(refuse)?;
                 }
+                Some(("provider", name)) => {
+                    let choice = name.parse().map_err(|error| refuse(format!("{error}")))?;
+                    set(&mut provider, choice, "provider=").map_err(refuse)?;
+                }
                 Some((key, _)) => {
                     return Err(refuse(format!(
-                        "unknown key `{key}`; known are mac=, netdev= and ibdev="
+                        "unknown key `{key}`; known are mac=, netdev=, ibdev= and provider="
                     )));
                 }
             }
         }
+        selector.provider = provider.unwrap_or_default();
         selector.check()?;
         Ok(selector)
     }
@@ -115,7 +131,10 @@ impl fmt::Display for Selector {
         parts.extend(self.netdev.iter().map(|name| format!("netdev={name}")));
         parts.extend(self.ib_device.iter().map(|name| format!("ibdev={name}")));
         if parts.is_empty() {
-            return f.write_str("every port");
+            parts.push("every port".to_owned());
+        }
+        if self.provider != ProviderChoice::Auto {
+            parts.push(format!("provider={}", self.provider));
         }
         f.write_str(&parts.join(","))
     }
@@ -159,6 +178,23 @@ mod tests {
     }
 
     #[test]
+    fn a_provider_chooses_no_port() {
+        for (text, provider) in [
+            ("provider=rdma-core", ProviderChoice::RdmaCore),
+            ("provider=uverbs", ProviderChoice::Uverbs),
+            ("provider=auto", ProviderChoice::Auto),
+        ] {
+            let selector: Selector = text.parse().unwrap();
+            assert_eq!(selector.provider, provider);
+            assert!(selector.is_everything());
+            let text = format!("7870:00:00.0,{text}");
+            let one: Selector = text.parse().unwrap();
+            assert!(!one.is_everything());
+            assert_eq!(one.to_string().parse::<Selector>().unwrap(), one);
+        }
+    }
+
+    #[test]
     fn what_chooses_nothing_is_refused_with_its_reason() {
         for (text, reason) in [
             ("", "PCI address"),
@@ -169,7 +205,12 @@ mod tests {
             ("netdev=", "needs a name"),
             ("netdev=a,netdev=b", "given twice"),
             ("ibdev=", "needs a name"),
-            ("7870:00:00.0,port=1", "known are mac=, netdev= and ibdev="),
+            ("provider=mlx5", "there are auto, rdma-core and uverbs"),
+            ("provider=auto,provider=uverbs", "given twice"),
+            (
+                "7870:00:00.0,port=1",
+                "known are mac=, netdev=, ibdev= and provider=",
+            ),
         ] {
             let error = text.parse::<Selector>().unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mana_model::{DoorbellMode, LinkConfig, Model, ModelConfig, Runner, config::GenConfig};
-use mana_pmd::{Candidate, Port, Selector, discover};
+use mana_pmd::{Candidate, Port, ProviderChoice, Selector, discover};
 use mana_verbs::LinuxSystem;
 use uverbs_abi::{PciAddress, System};
 
@@ -47,10 +47,13 @@ impl Machine {
 
     fn of_models(texts: &[&String], blocked: &[String]) -> Result<Machine, Error> {
         let mut devices = Vec::new();
+        let mut provider = ProviderChoice::Auto;
         for text in texts {
             let name = text.split(',').next().unwrap_or(text);
             if !blocked.iter().any(|block| block == name) {
-                devices.push(mana_model::parse_device(text)?);
+                let (text, wanted) = without_provider(text)?;
+                join(&mut provider, wanted, name)?;
+                devices.push(mana_model::parse_device(&text)?);
             }
         }
         if devices.is_empty() {
@@ -81,7 +84,10 @@ impl Machine {
         let selectors = addresses
             .into_iter()
             .filter(|pci| !addresses_blocked.contains(pci))
-            .map(at_address)
+            .map(|pci| Selector {
+                provider,
+                ..at_address(pci)
+            })
             .collect();
         Ok(Machine {
             system,
@@ -105,13 +111,13 @@ impl Machine {
                 .pci
                 .is_none_or(|pci| !addresses_blocked.contains(&pci))
             {
-                merge(&mut selectors, selector);
+                merge(&mut selectors, selector)?;
             }
         }
         if texts.is_empty() {
             selectors = match addresses_blocked.as_slice() {
                 [] => vec![Selector::default()],
-                blocked => unblocked(&candidates(&system)?, blocked),
+                blocked => unblocked(&candidates(&system)?, blocked)?,
             };
         }
         Ok(Machine {
@@ -256,7 +262,7 @@ fn at_address(pci: PciAddress) -> Selector {
 
 /// Adds a selector; one with the PCI address of an earlier one joins that, because a PCI function is
 /// opened once.
-fn merge(selectors: &mut Vec<Selector>, selector: Selector) {
+fn merge(selectors: &mut Vec<Selector>, selector: Selector) -> Result<(), Error> {
     let same = |other: &&mut Selector| {
         selector.pci.is_some()
             && other.pci == selector.pci
@@ -265,23 +271,65 @@ fn merge(selectors: &mut Vec<Selector>, selector: Selector) {
             && selector.netdev.is_none()
             && selector.ib_device.is_none()
     };
-    match selectors.iter_mut().find(same) {
+    let Some(other) = selectors.iter_mut().find(same) else {
+        selectors.push(selector);
+        return Ok(());
+    };
+    join(
+        &mut other.provider,
+        selector.provider,
+        &selector.to_string(),
+    )?;
+    if other.macs.is_empty() || selector.macs.is_empty() {
         // Without a MAC one of them means all ports.
-        Some(other) if other.macs.is_empty() || selector.macs.is_empty() => other.macs.clear(),
-        Some(other) => {
-            for mac in selector.macs {
-                if !other.macs.contains(&mac) {
-                    other.macs.push(mac);
-                }
+        other.macs.clear();
+    } else {
+        for mac in selector.macs {
+            if !other.macs.contains(&mac) {
+                other.macs.push(mac);
             }
         }
-        None => selectors.push(selector),
     }
+    Ok(())
+}
+
+/// Adds what a device argument says of the provider to what others said.
+fn join(provider: &mut ProviderChoice, wanted: ProviderChoice, device: &str) -> Result<(), Error> {
+    match (*provider, wanted) {
+        (_, ProviderChoice::Auto) => {}
+        (ProviderChoice::Auto, wanted) => *provider = wanted,
+        (provider, wanted) if provider == wanted => {}
+        (provider, wanted) => {
+            return Err(Error::Usage(UsageError::Conflict(format!(
+                "`{device}`: provider={wanted} here and provider={provider} before: a device is \
+                 opened once, through one provider"
+            ))));
+        }
+    }
+    Ok(())
+}
+
+/// A model's argument without `provider=`, which is not the model's business.
+fn without_provider(text: &str) -> Result<(String, ProviderChoice), Error> {
+    let mut provider = ProviderChoice::Auto;
+    let mut rest = Vec::new();
+    for part in text.split(',') {
+        match part.strip_prefix("provider=") {
+            Some(name) => {
+                let wanted = name.parse().map_err(|error| {
+                    Error::Usage(UsageError::Conflict(format!("`{text}`: {error}")))
+                })?;
+                join(&mut provider, wanted, text)?;
+            }
+            None => rest.push(part),
+        }
+    }
+    Ok((rest.join(","), provider))
 }
 
 /// Every usable port that is not at a blocked address, by its MAC; as without any device argument,
 /// ports whose netdev is UP are left alone and named.
-fn unblocked(candidates: &[Candidate], blocked: &[PciAddress]) -> Vec<Selector> {
+fn unblocked(candidates: &[Candidate], blocked: &[PciAddress]) -> Result<Vec<Selector>, Error> {
     let mut selectors = Vec::new();
     for candidate in candidates {
         if blocked.contains(&candidate.pci) || !candidate.lacks.is_empty() {
@@ -293,10 +341,10 @@ fn unblocked(candidates: &[Candidate], blocked: &[PciAddress]) -> Vec<Selector> 
         if let Some(netdev) = &candidate.netdev {
             let mut selector = at_address(candidate.pci);
             selector.macs.push(netdev.mac);
-            merge(&mut selectors, selector);
+            merge(&mut selectors, selector)?;
         }
     }
-    selectors
+    Ok(selectors)
 }
 
 #[cfg(test)]
@@ -316,6 +364,45 @@ mod tests {
             .to_string();
         assert!(
             error.contains("either models or the machine's devices"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_libraries_can_not_reach_a_model() {
+        let devices = texts(&["model0,provider=rdma-core"]);
+        let error = Machine::new(&devices, &[]).and_then(|machine| machine.open_ports());
+        let error = error.err().expect("an error").to_string();
+        assert!(error.contains("running kernel only"), "{error}");
+        assert!(error.contains("provider=uverbs"), "{error}");
+    }
+
+    #[test]
+    fn every_model_is_opened_by_uverbs() {
+        for text in ["model0", "model0,provider=auto", "model0,provider=uverbs"] {
+            let machine = Machine::new(&texts(&[text]), &[]).expect("a model");
+            let ports = machine.open_ports().expect("a port");
+            assert_eq!(ports[0].info().provider, "uverbs");
+        }
+    }
+
+    #[test]
+    fn a_device_has_one_provider() {
+        for devices in [
+            ["model0,provider=uverbs", "model1,provider=rdma-core"],
+            [
+                "7870:00:00.0,provider=uverbs",
+                "7870:00:00.0,provider=rdma-core",
+            ],
+        ] {
+            let error = Machine::new(&texts(&devices), &[]).err().expect("an error");
+            assert!(error.to_string().contains("one provider"), "{error}");
+        }
+        let error = Machine::new(&texts(&["model0,provider=dpdk"]), &[])
+            .err()
+            .expect("an error");
+        assert!(
+            error.to_string().contains("auto, rdma-core and uverbs"),
             "{error}"
         );
     }
@@ -379,7 +466,7 @@ mod tests {
             "7870:00:01.0,mac=00:0d:3a:00:00:03",
             "7870:00:01.0",
         ] {
-            merge(&mut selectors, text.parse().unwrap());
+            merge(&mut selectors, text.parse().unwrap()).unwrap();
         }
         assert_eq!(selectors.len(), 2);
         assert_eq!(selectors[0].macs.len(), 2);

@@ -12,12 +12,14 @@ use super::stats::Rates;
 use super::streams::StreamPlan;
 
 /// What the start-up lines tell of a port.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct PortLine {
     /// Its MAC.
     pub mac: Mac,
     /// Its NUMA node, 0 where there are none.
     pub socket: u32,
+    /// Who talks to the kernel for it.
+    pub provider: String,
     /// The MAC of what leaves by it.
     pub peer: Mac,
 }
@@ -55,10 +57,11 @@ pub fn upper(mac: Mac) -> String {
     mac.to_string().to_uppercase()
 }
 
-/// `Configuring Port 0 (socket 0)` and `Port 0: 00:0D:…`.
+/// `Configuring Port 0 (socket 0)`, `Port 0: 00:0D:…` and the port's provider.
 pub fn configured(out: &mut String, port: usize, line: &PortLine) {
     let _ = writeln!(out, "Configuring Port {port} (socket {})", line.socket);
     let _ = writeln!(out, "Port {port}: {}", upper(line.mac));
+    let _ = writeln!(out, "Port {port} provider: {}", line.provider);
 }
 
 /// Which core forwards what.
@@ -229,6 +232,7 @@ mod tests {
     #[test]
     fn the_start_up_lines_are_testpmds() {
         let port = PortLine {
+            provider: "uverbs (by hand), driver id 20".to_owned(),
             mac: "7c:1e:52:3e:5b:e3".parse().unwrap(),
             socket: 0,
             peer: "02:00:00:00:00:00".parse().unwrap(),
@@ -238,7 +242,7 @@ mod tests {
         let cores = [(core(1), 0..1), (core(2), 1..2)];
         let plan = Plan {
             mode: ModeName::TxOnly,
-            ports: &[port],
+            ports: std::slice::from_ref(&port),
             streams: &streams,
             cores: &cores,
             queues: (4, 4),
@@ -255,6 +259,7 @@ mod tests {
         let expected = [
             "Configuring Port 0 (socket 0)",
             "Port 0: 7C:1E:52:3E:5B:E3",
+            "Port 0 provider: uverbs (by hand), driver id 20",
             "txonly packet forwarding - ports=1 - cores=2 - streams=2 - NUMA support enabled, \
              MP allocation mode: native",
             "Logical Core 1 (socket 0) forwards packets on 1 streams:",

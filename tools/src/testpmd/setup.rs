@@ -217,9 +217,14 @@ impl StartedPort {
 
     /// What the output tells of it.
     pub fn line(&self, number: usize, args: &AppArgs) -> PortLine {
+        let info = self.port.info();
         PortLine {
-            mac: self.port.info().mac,
-            socket: self.port.info().numa_node.unwrap_or(0),
+            mac: info.mac,
+            socket: info.numa_node.unwrap_or(0),
+            provider: format!(
+                "{} ({}), driver id {}",
+                info.provider, info.provider_note, info.driver_id
+            ),
             peer: args.peer(number),
         }
     }
