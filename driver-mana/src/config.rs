@@ -261,7 +261,7 @@ mod tests {
     }
 
     fn limits() -> Limits {
-        Limits::of(&attributes()).unwrap()
+        Limits::of(&attributes(), None).unwrap()
     }
 
     fn refused(config: PortConfig) -> String {

@@ -60,8 +60,8 @@ pub enum RdmaCoreError {
     /// The kernel numbers MANA's driver otherwise than libmana does.
     #[error(
         "{device}: the kernel's driver id is {kernel}, libmana's is {library}, and libibverbs finds a \
-         device's library by this id: update the kernel (Azure's 5.15 numbers MANA {kernel}), or \
-         choose provider=uverbs, which takes any id"
+         device's library by this id: update the kernel (Azure's 5.15 has 19), or choose \
+         provider=uverbs, which takes any id"
     )]
     DriverId {
         /// Name of the ib device.
@@ -73,8 +73,9 @@ pub enum RdmaCoreError {
     },
     /// libibverbs does not list the device.
     #[error(
-        "{device}: libibverbs does not list it ({}): run `IBV_SHOW_WARNINGS=1 ibv_devices` to see \
-         why, or choose provider=uverbs",
+        "{device}: libibverbs does not list it ({}): update the kernel if the numbers differ, run \
+         `IBV_SHOW_WARNINGS=1 ibv_devices` to see why if they don't, or choose provider=uverbs, \
+         which takes any id",
         DriverIds { kernel: *.kernel, library: *.library }
     )]
     NotListed {

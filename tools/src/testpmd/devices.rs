@@ -372,7 +372,7 @@ mod tests {
     fn the_libraries_can_not_reach_a_model() {
         let devices = texts(&["model0,provider=rdma-core"]);
         let error = Machine::new(&devices, &[]).and_then(|machine| machine.open_ports());
-        let error = error.err().expect("an error").to_string();
+        let error = error.expect_err("no port").to_string();
         assert!(error.contains("running kernel only"), "{error}");
         assert!(error.contains("provider=uverbs"), "{error}");
     }

@@ -8,6 +8,8 @@ mod sysfs;
 mod transport;
 
 use std::collections::HashMap;
+use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use uverbs_abi::{Errno, IbDevice, Netdev, System, SystemError, SystemKind, Transport};
@@ -22,13 +24,22 @@ use transport::LinuxTransport;
 #[derive(Debug, Clone)]
 pub struct LinuxSystem {
     root: PathBuf,
+    sysfs: PathBuf,
 }
 
 impl LinuxSystem {
-    /// The running machine.
+    /// The running machine. As for libibverbs, the variable SYSFS_PATH names another place for
+    /// `/sys`, which is how programs run on a model of the device; programs that give their user
+    /// more rights ignore it.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_root("/")
+        // SAFETY: getauxval reads a value that the kernel left for this process.
+        let privileged = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+        let named = env::var_os("SYSFS_PATH").filter(|_| !privileged);
+        Self {
+            sysfs: sysfs_of(named),
+            ..Self::with_root("/")
+        }
     }
 
     /// A machine whose `/sys` and `/dev` lie below `root`: for tests, and for containers that
@@ -36,11 +47,13 @@ impl LinuxSystem {
     /// elsewhere driver ids are probed.
     #[must_use]
     pub fn with_root(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        let sysfs = root.join("sys");
+        Self { root, sysfs }
     }
 
     fn sysfs(&self) -> Sysfs {
-        Sysfs::new(self.root.join("sys"))
+        Sysfs::new(self.sysfs.clone())
     }
 
     fn driver_ids(&self) -> HashMap<String, u32> {
@@ -49,6 +62,14 @@ impl LinuxSystem {
         } else {
             HashMap::new()
         }
+    }
+}
+
+/// The place that SYSFS_PATH names, if it names one.
+fn sysfs_of(named: Option<OsString>) -> PathBuf {
+    match named.map(PathBuf::from) {
+        Some(path) if path.is_absolute() => path,
+        _ => PathBuf::from("/sys"),
     }
 }
 
@@ -123,6 +144,18 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn sysfs_is_where_the_variable_says_if_it_says_a_place() {
+        for (named, place) in [
+            (Some("/tmp/model/sys"), "/tmp/model/sys"),
+            (Some(""), "/sys"),
+            (Some("model/sys"), "/sys"),
+            (None, "/sys"),
+        ] {
+            assert_eq!(sysfs_of(named.map(OsString::from)), Path::new(place));
+        }
+    }
 
     fn device(node: &str) -> IbDevice {
         IbDevice {
