@@ -31,6 +31,7 @@
 //!   this very run.
 //! * `MANA_DPDK_TREE` and `MANA_RDMA_CORE_44_TREE`, the unpacked packages of [`debian::DPDK`] and
 //!   [`debian::RDMA_CORE_44`].
+//! * `MANA_STATIC_BIN`, the program `mana` without default features, linked statically.
 //! * `MANA_STACK_SKIP`, set where one of them can't be fetched: why.
 //!
 //! In the tier `unit`, `MANA_RDMA_HEADERS` lists the folders with the headers of both releases of

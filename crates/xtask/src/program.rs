@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
 use crate::process;
+use crate::workspace::Workspace;
 
 /// Builds the release program (or, with `example`, the example) `name` of `package`. Its path is
 /// the one that cargo states in this run; no source it was made of is newer than it.
@@ -34,23 +35,45 @@ pub fn library(package: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("cargo names no shared library of {package}"))
 }
 
-/// The names and paths of the programs and shared libraries that cargo builds.
+/// Builds the program `mana` without its default features and with everything in it, libc too. It is
+/// no release program: that it is made and runs is all there is to see.
+pub fn linked_statically(workspace: &Workspace) -> Result<PathBuf, String> {
+    let mut cargo = process::cargo();
+    cargo
+        .args(["build", "--package", "mana", "--no-default-features"])
+        .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"])
+        // The flag would make cargo build everything anew at every change of tier.
+        .arg(workspace.target.join("static"))
+        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .env("CARGO_PROFILE_DEV_DEBUG", "false");
+    artifacts(&mut cargo)?
+        .into_iter()
+        .find_map(|(name, path)| (name == "mana").then_some(path))
+        .ok_or_else(|| "cargo names no program `mana`".to_owned())
+}
+
+/// The names and paths of the release programs and shared libraries that cargo builds.
 fn release(package: &str, what: &[&str]) -> Result<Vec<(String, PathBuf)>, String> {
     let mut cargo = process::cargo();
     cargo
         .args(["build", "--release", "--package", package])
         .args(what);
+    artifacts(&mut cargo)
+}
+
+/// The names and paths of the programs and shared libraries that this command of cargo builds.
+fn artifacts(cargo: &mut Command) -> Result<Vec<(String, PathBuf)>, String> {
     cargo
         .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped());
     let output = cargo
         .spawn()
         .and_then(Child::wait_with_output)
-        .map_err(|error| process::not_started(&cargo, &error))?;
+        .map_err(|error| process::not_started(cargo, &error))?;
     if !output.status.success() {
         return Err(format!(
             "{} failed, see its output above",
-            process::line(&cargo)
+            process::line(cargo)
         ));
     }
     let messages = String::from_utf8_lossy(&output.stdout);

@@ -244,6 +244,11 @@ fn stack(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
         Ok(library) => environment.push(("MANA_PRELOAD", library.into())),
         Err(reason) => tally.fail(format!("build of {PRELOAD}"), reason),
     }
+    println!("== build: mana, linked statically");
+    match program::linked_statically(workspace) {
+        Ok(program) => environment.push(("MANA_STATIC_BIN", program.into())),
+        Err(reason) => tally.fail("build of mana, linked statically", reason),
+    }
     let how = How {
         serial: true,
         environment,

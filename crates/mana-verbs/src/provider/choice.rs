@@ -74,7 +74,10 @@ pub(crate) fn open(
     choice: ProviderChoice,
 ) -> Result<Opened, VerbsError> {
     match choice {
-        ProviderChoice::RdmaCore if system.is_this_machine() => through_libraries(device),
+        // What the program lacks first: no other device would make a difference.
+        ProviderChoice::RdmaCore if system.is_this_machine() || !cfg!(feature = "rdma-core") => {
+            through_libraries(device)
+        }
         ProviderChoice::RdmaCore => Err(RdmaCoreError::OutOfReach {
             device: device.name.clone(),
         }

@@ -13,9 +13,10 @@ type Check = fn(&Workspace) -> Verdict;
 
 /// Runs every check, whatever the others say.
 pub fn run(workspace: &Workspace, tally: &mut Tally) {
-    let checks: [(&str, Check); 8] = [
+    let checks: [(&str, Check); 9] = [
         ("format", cargo::format),
         ("clippy", cargo::clippy),
+        ("without rdma-core", cargo::without_libraries),
         ("docs", cargo::docs),
         ("dependencies", |workspace| {
             dependencies::check(workspace).into()
