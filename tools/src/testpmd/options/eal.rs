@@ -71,7 +71,7 @@ const EAL_TABLE: &[OptionSpec<EalOption>] = {
             Some('a'),
             Value,
             Allow,
-            "DEVICE: a device, as in 7870:00:00.0,mac=… | mac=… | netdev=… | ibdev=… | model0,…; repeatable",
+            "DEVICE: a device, as in 7870:00:00.0,mac=… | mac=… | netdev=… | ibdev=… | model0,…, also with provider=…; repeatable",
         ),
         value("vdev", Allow, "DEVICE: the same as --allow"),
         spec(

@@ -43,8 +43,8 @@ pub(super) struct Library {
         unsafe extern "C" fn(*mut Context, c_int, *mut Allocators) -> c_int,
     pub(super) init_obj: unsafe extern "C" fn(*mut Obj, u64) -> c_int,
     /// The file each was loaded from.
-    ibverbs: Object,
-    mana: Object,
+    pub(super) ibverbs: Object,
+    pub(super) mana: Object,
 }
 
 /// A loaded object: the file and where it lies in memory.

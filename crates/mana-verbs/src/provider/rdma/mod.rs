@@ -9,16 +9,20 @@ mod channel;
 mod create;
 mod destroy;
 mod extended;
+#[cfg(test)]
+mod fake;
 mod ffi;
 #[cfg(test)]
 mod layout;
 mod library;
 mod memory;
 mod objects;
+mod open;
 mod receive;
 mod sizes;
+#[cfg(test)]
+mod tests;
 
-use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::{self, NonNull};
@@ -38,6 +42,7 @@ use extended::Extended;
 use library::Library;
 use memory::RingAllocator;
 use objects::Objects;
+use open::{open_device, prove, too_old};
 
 /// The driver id that rdma-core gives to MANA (reference/uverbs-boundary.md §3).
 const DRIVER_ID: u32 = MANA_DRIVER_IDS[0];
@@ -91,7 +96,10 @@ impl RdmaProvider {
 
     /// Opens the device of that name, and proves that libmana drives it.
     pub(super) fn open(device: &IbDevice) -> Result<Self, VerbsError> {
-        let library = Library::get()?;
+        Self::open_with(Library::get()?, device)
+    }
+
+    fn open_with(library: &'static Library, device: &IbDevice) -> Result<Self, VerbsError> {
         let context = open_device(library, device)?;
         let close = |error: VerbsError| {
             // SAFETY: opened right here, and nobody else has it.
@@ -170,68 +178,6 @@ impl Drop for RdmaProvider {
             tracing::error!(device, errno, "libibverbs can't close the context");
         }
     }
-}
-
-fn too_old(library: &Library, symbol: &str) -> RdmaCoreError {
-    RdmaCoreError::TooOld {
-        library: library.versions(),
-        symbol: symbol.to_owned(),
-    }
-}
-
-/// Opens the device of that name.
-fn open_device(library: &Library, device: &IbDevice) -> Result<NonNull<ffi::Context>, VerbsError> {
-    let failed = |errno| VerbsError::kernel(&device.name, operation::GET_CONTEXT, errno);
-    let mut count = 0;
-    // SAFETY: `count` is valid for writes.
-    let list = unsafe { (library.get_device_list)(&mut count) };
-    if list.is_null() {
-        return Err(failed(null_errno()));
-    }
-    let count = usize::try_from(count).unwrap_or(0);
-    let mut context = None;
-    for n in 0..count {
-        // SAFETY: the list has that many entries.
-        let entry = unsafe { *list.add(n) };
-        // SAFETY: entries are devices until the list is freed; the name ends with a zero.
-        let name = unsafe { CStr::from_ptr((library.get_device_name)(entry)) };
-        if name.to_bytes() == device.name.as_bytes() {
-            // SAFETY: an entry of the list. The context keeps the device when the list is freed.
-            let opened = unsafe { (library.open_device)(entry) };
-            context = Some(NonNull::new(opened).ok_or_else(null_errno));
-            break;
-        }
-    }
-    // SAFETY: the list of `get_device_list`, freed once.
-    unsafe { (library.free_device_list)(list) };
-    match context {
-        Some(context) => context.map_err(failed),
-        None => Err(RdmaCoreError::NotListed {
-            device: device.name.clone(),
-            kernel: device.driver_id,
-            library: DRIVER_ID,
-        }
-        .into()),
-    }
-}
-
-/// Whether the context's operations are libmana's.
-fn prove(library: &Library, extended: Extended, device: &IbDevice) -> Result<(), RdmaCoreError> {
-    let parent_domain = extended.alloc_parent_domain().ok();
-    if parent_domain.is_some_and(|function| library.is_in_mana(function as *const _)) {
-        return Ok(());
-    }
-    let driver = extended.driver();
-    if library.is_in_mana(driver) {
-        return Err(too_old(library, "alloc_parent_domain"));
-    }
-    let opened_by = library::object_of(driver).map(|object| object.file);
-    Err(RdmaCoreError::ForeignContext {
-        device: device.name.clone(),
-        opened_by: opened_by.unwrap_or_else(|| "an unknown library".to_owned()),
-        kernel: device.driver_id,
-        library: DRIVER_ID,
-    })
 }
 
 impl Provider for RdmaProvider {
