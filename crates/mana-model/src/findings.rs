@@ -21,6 +21,23 @@ macro_rules! kinds {
                     $(Self::$name => $text,)*
                 }
             }
+
+            /// Its name in this enum, in which it is one word.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// The kind of a [`FindingKind::name`].
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $(stringify!($name) => Some(Self::$name),)*
+                    _ => None,
+                }
+            }
         }
     };
 }

@@ -7,7 +7,8 @@
 //!
 //! Rooms, from the outside in: [`config`] and [`faults`] say what the machine is like; `front` is
 //! the kernel (`System`, `Transport`, the rules of uverbs and mana_ib in several flavours); `core`
-//! is the device (objects, data path); `links` is what is behind its ports.
+//! is the device (objects, data path); `links` is what is behind its ports; [`control`] is all of it
+//! by text, for those in other processes.
 //!
 //! ```
 //! use mana_model::{DoorbellMode, Model, ModelConfig, parse_device};
@@ -26,6 +27,7 @@
 
 pub mod checksum;
 pub mod config;
+pub mod control;
 mod core;
 mod error;
 pub mod faults;

@@ -171,6 +171,12 @@ impl Model {
         functions.map(|function| function.ports.len()).sum()
     }
 
+    /// Number of devices.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        self.shared.lock().functions.len()
+    }
+
     /// One port, counted from 0 over all devices.
     ///
     /// # Panics
@@ -287,6 +293,20 @@ impl PortView {
             .netdev
             .name
             .clone()
+    }
+
+    /// Index of its device.
+    #[must_use]
+    pub fn device(&self) -> usize {
+        self.function
+    }
+
+    /// Whether its netdev is UP.
+    #[must_use]
+    pub fn is_netdev_up(&self) -> bool {
+        self.shared.lock().functions[self.function].ports[self.port]
+            .netdev
+            .up
     }
 
     /// What the device counted.

@@ -5,7 +5,7 @@ mod link;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use uverbs_abi::Mac;
+use uverbs_abi::{Mac, PciAddress};
 
 use self::link::link;
 use super::{DeviceConfig, GenConfig, Kernel, LinkConfig, PortConfig};
@@ -21,6 +21,7 @@ const OPTIONS: &[&str] = &[
     "netdev",
     "driver-id",
     "netlink",
+    "pci",
 ];
 const KERNELS: &[&str] = &["6.12", "7.3"];
 const NETDEV: &[&str] = &["up", "down"];
@@ -34,7 +35,8 @@ pub const DEVICE_HELP: &str = "\
     link=LINK             what is behind every port, or, repeated, behind the next one:
       loop                  what the port sends comes back (default)
       pair                  the next port that says pair, of any device
-      sink                  nothing: what the port sends is dropped
+      sink[:keep]           nothing: what the port sends is dropped, or kept for `mana model
+                            control`
       gen[:pps=N][:count=N][:size=BYTES][:flows=N]
                             a generator of UDP packets
       pcap[:rx=FILE][:tx=FILE][:pps=N]
@@ -47,6 +49,7 @@ pub const DEVICE_HELP: &str = "\
     netdev=up|down        state of the kernel's interfaces (default down)
     driver-id=N           the kernel's driver id (default 20)
     netlink=on|off        whether the kernel tells it (default on)
+    pci=DDDD:BB:DD.F      address on the bus (default 7870:00:00.0 and following)
 ";
 
 /// Reads a device as `--vdev=` describes it: `modelN` and options, separated by commas.
@@ -56,6 +59,7 @@ pub const DEVICE_HELP: &str = "\
 /// | `mac=aa:bb:cc:dd:ee:ff` | MAC of the next port; repeats | 00:0d:3a:00:DD:PP |
 /// | `ports=N` | number of ports | how often `mac=`, `link=` or `capture=` is given, at least 1 |
 /// | `link=loop` `pair` `sink` | what is behind every port; repeated: behind the next port | `loop` |
+/// | `link=sink:keep` | nothing; sent frames are kept for [`crate::PortView::take_tx_frames`] | |
 /// | `link=pcap:rx=FILE:tx=FILE:pps=N` | replay and capture, each part optional | |
 /// | `link=gen:pps=N:count=N:size=BYTES:flows=N` | generator, each part optional | |
 /// | `link=tap:NAME:queues=N:mtu=N:csum=on:netns=NS` | an interface of the kernel, made if missing; parts after the name optional | |
@@ -65,6 +69,7 @@ pub const DEVICE_HELP: &str = "\
 /// | `netdev=up` `down` | state of the netdevs | down |
 /// | `driver-id=N` | the kernel's driver id | 20 |
 /// | `netlink=on` `off` | whether the system tells the driver id | on |
+/// | `pci=dddd:bb:dd.f` | address on the bus | 7870:00:00.0 for the first device, and so on |
 ///
 /// A file name may hold `:` unless `rx=`, `tx=` or `pps=` follows it; it can't hold a comma.
 ///
@@ -100,6 +105,7 @@ struct Given {
     netdev_up: Option<bool>,
     driver_id: Option<u32>,
     netlink: Option<bool>,
+    pci: Option<PciAddress>,
 }
 
 impl Given {
@@ -140,6 +146,11 @@ impl Given {
                 number(option, value, "a number such as 20 or 19")?,
             ),
             "netlink" => once(&mut self.netlink, option, choice("netlink", value, SWITCH)?),
+            "pci" => once(
+                &mut self.pci,
+                option,
+                number(option, value, "dddd:bb:dd.f")?,
+            ),
             _ => Err(ModelError::unknown("option", option, OPTIONS)),
         }
     }
@@ -177,6 +188,7 @@ impl Given {
         device.ports = (0..ports).map(port).collect();
         device.driver_id = self.driver_id.unwrap_or(device.driver_id);
         device.netlink = self.netlink.unwrap_or(device.netlink);
+        device.pci = self.pci;
         Ok(device)
     }
 }
@@ -307,11 +319,12 @@ mod tests {
     #[test]
     fn every_option_reaches_its_field() {
         let device =
-            parse_device("model0,kernel=7.3,netdev=up,driver-id=19,netlink=off,ports=2,link=pair")
+            parse_device("model0,kernel=7.3,netdev=up,driver-id=19,netlink=off,ports=2,link=pair,pci=c0de:01:1f.7")
                 .unwrap();
         assert_eq!((device.kernel, device.driver_id), (Kernel::V7_3, 19));
         assert_eq!(device.limits.max_qp_wr, 2048);
         assert!(!device.netlink);
+        assert_eq!(device.pci.unwrap().to_string(), "c0de:01:1f.7");
         for port in &device.ports {
             assert!(port.netdev_up);
             assert_eq!(port.link, LinkConfig::Pair);
@@ -353,6 +366,8 @@ mod tests {
         let device = parse_device("model0,ports=3,link=sink").unwrap();
         let sink = LinkConfig::Sink { capture: false };
         assert!(device.ports.iter().all(|port| port.link == sink));
+        let device = parse_device("model0,link=sink:keep").unwrap();
+        assert_eq!(device.ports[0].link, LinkConfig::Sink { capture: true });
         assert_eq!(device.ports[0].capture, None);
         for (text, part) in [
             ("model0,ports=3,link=sink,link=loop", "2 link= for 3 ports"),
@@ -402,7 +417,7 @@ mod tests {
         for name in all.chain(super::link::NAMES.iter().copied().flatten()) {
             let at = |end| DEVICE_HELP.contains(&format!("{name}{end}"));
             assert!(
-                [" ", "=", "|", "[", ":", "\n"].into_iter().any(at),
+                [" ", "=", "|", "[", "]", ":", "\n"].into_iter().any(at),
                 "{name}"
             );
         }
@@ -413,6 +428,7 @@ mod tests {
         for (text, nearest, valid) in [
             ("model0,kernl=7.3", "`kernel`", "driver-id"),
             ("model0,link=lop", "`loop`", "sink"),
+            ("model0,link=sink:kep", "`keep`", "keep"),
             ("model0,link=pcap:rxx=f", "`rx`", "tx"),
             ("model0,link=gen:sise=3", "`size`", "flows"),
             ("model0,link=tap:t0:mtus=3", "`mtu`", "netns"),
@@ -420,6 +436,7 @@ mod tests {
             ("model0,kernel=6.2", "`6.12`", "7.3"),
             ("model0,netdev=upp", "`up`", "down"),
             ("model0,netlink=onn", "`on`", "off"),
+            ("model0,pci=1:2", "1:2", "dddd:bb:dd.f"),
         ] {
             let message = message(text);
             assert!(message.contains(nearest), "{message}");

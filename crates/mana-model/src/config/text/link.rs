@@ -8,13 +8,15 @@ use crate::config::check::tap_name;
 use crate::config::{GenConfig, LinkConfig, TapConfig};
 
 const LINKS: &[&str] = &["loop", "pair", "tap", "pcap", "gen", "sink"];
+const SINK_OPTIONS: &[&str] = &["keep"];
 const TAP_OPTIONS: &[&str] = &["queues", "mtu", "csum", "netns"];
 const PCAP_OPTIONS: &[&str] = &["rx", "tx", "pps"];
 const GEN_OPTIONS: &[&str] = &["pps", "count", "size", "flows"];
 
 /// Every name in here.
 #[cfg(test)]
-pub(super) const NAMES: [&[&str]; 4] = [LINKS, TAP_OPTIONS, PCAP_OPTIONS, GEN_OPTIONS];
+pub(super) const NAMES: [&[&str]; 5] =
+    [LINKS, SINK_OPTIONS, TAP_OPTIONS, PCAP_OPTIONS, GEN_OPTIONS];
 
 /// What follows `link=`: `loop`, `pcap:rx=FILE:tx=FILE`, …
 pub(super) fn link(text: &str) -> Result<LinkConfig, ModelError> {
@@ -32,7 +34,11 @@ pub(super) fn link(text: &str) -> Result<LinkConfig, ModelError> {
     match kind {
         "loop" => without_options(LinkConfig::Loop),
         "pair" => without_options(LinkConfig::Pair),
-        "sink" => without_options(LinkConfig::Sink { capture: false }),
+        "sink" => match rest {
+            None => Ok(LinkConfig::Sink { capture: false }),
+            Some("keep") => Ok(LinkConfig::Sink { capture: true }),
+            Some(rest) => Err(ModelError::unknown("link option", rest, SINK_OPTIONS)),
+        },
         "tap" => tap(rest),
         "pcap" => pcap(rest),
         "gen" => generator(rest),

@@ -1,0 +1,301 @@
+//! The commands, as text and as values.
+
+use std::fmt;
+use std::str::{FromStr, SplitWhitespace};
+
+use uverbs_abi::Errno;
+
+use super::error::ControlError;
+use crate::Fault;
+
+/// What `help` answers: one line a command.
+pub const HELP: &str = "\
+help                                   this text
+ports                                  every port: device, MAC, netdev and its state
+counters [PORT]                        what the device counted, of one port or of all
+findings                               what the driver did wrong so far
+take-findings                          the same, and forget it
+undecided                              kinds of findings that this model can't have
+objects                                how many verbs objects there are
+operations                             control operations so far
+drained                                whether captures and generators have ended and nothing moves
+step                                   let the device do everything that is pending
+inject fail-operation NTH ERRNO        the NTH control operation from now fails (ENOMEM, 12)
+inject tx-error PORT TYPE NTH [QUEUE]  the NTH packet sent (of a queue) ends in an error CQE, 33 to 42
+inject rx-truncated PORT NTH           the NTH packet received is truncated
+inject garbage-cqe PORT NTH            the NTH CQE of the port is nonsense
+inject device-fatal DEVICE             the device goes away: DEVICE_FATAL, then EIO
+netdev PORT up|down                    set the netdev's state, as `ip link set` does
+frames PORT                            take what the port sent, where its link is sink:keep
+deliver PORT HEX                       let a frame arrive at the port with the next step
+";
+
+/// One command. Its text is its [`fmt::Display`], and [`FromStr`] reads it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// The list of commands.
+    Help,
+    /// Every port.
+    Ports,
+    /// The counters of one port or of all.
+    Counters(Option<usize>),
+    /// [`crate::Model::findings`].
+    Findings,
+    /// [`crate::Model::take_findings`].
+    TakeFindings,
+    /// [`crate::Model::undecided`].
+    Undecided,
+    /// [`crate::Model::objects`].
+    Objects,
+    /// [`crate::Model::operations`].
+    Operations,
+    /// [`crate::Model::drained`].
+    Drained,
+    /// [`crate::Model::step`].
+    Step,
+    /// [`crate::Model::inject`].
+    Inject(Fault),
+    /// [`crate::PortView::set_netdev_up`].
+    Netdev {
+        /// The port.
+        port: usize,
+        /// Whether UP or DOWN.
+        up: bool,
+    },
+    /// [`crate::PortView::take_tx_frames`].
+    Frames {
+        /// The port.
+        port: usize,
+    },
+    /// [`crate::PortView::deliver`].
+    Deliver {
+        /// The port.
+        port: usize,
+        /// The frame, at least one byte.
+        frame: Vec<u8>,
+    },
+}
+
+impl FromStr for Command {
+    type Err = ControlError;
+
+    fn from_str(line: &str) -> Result<Self, ControlError> {
+        let mut words = Words {
+            line,
+            rest: line.split_whitespace(),
+        };
+        let command = match words.text("a command")? {
+            "help" => Self::Help,
+            "ports" => Self::Ports,
+            "counters" => Self::Counters(words.maybe("a port")?),
+            "findings" => Self::Findings,
+            "take-findings" => Self::TakeFindings,
+            "undecided" => Self::Undecided,
+            "objects" => Self::Objects,
+            "operations" => Self::Operations,
+            "drained" => Self::Drained,
+            "step" => Self::Step,
+            "inject" => Self::Inject(words.fault()?),
+            "netdev" => Self::Netdev {
+                port: words.number("a port")?,
+                up: words.up()?,
+            },
+            "frames" => Self::Frames {
+                port: words.number("a port")?,
+            },
+            "deliver" => Self::Deliver {
+                port: words.number("a port")?,
+                frame: words.frame()?,
+            },
+            other => {
+                return Err(ControlError::invalid(format!(
+                    "unknown command `{other}`: `help` lists them"
+                )));
+            }
+        };
+        words.end()?;
+        Ok(command)
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Help => f.write_str("help"),
+            Self::Ports => f.write_str("ports"),
+            Self::Counters(None) => f.write_str("counters"),
+            Self::Counters(Some(port)) => write!(f, "counters {port}"),
+            Self::Findings => f.write_str("findings"),
+            Self::TakeFindings => f.write_str("take-findings"),
+            Self::Undecided => f.write_str("undecided"),
+            Self::Objects => f.write_str("objects"),
+            Self::Operations => f.write_str("operations"),
+            Self::Drained => f.write_str("drained"),
+            Self::Step => f.write_str("step"),
+            Self::Inject(fault) => {
+                f.write_str("inject ")?;
+                write_fault(fault, f)
+            }
+            Self::Netdev { port, up } => write!(f, "netdev {port} {}", up_text(*up)),
+            Self::Frames { port } => write!(f, "frames {port}"),
+            Self::Deliver { port, frame } => {
+                write!(f, "deliver {port} ")?;
+                frame.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
+fn write_fault(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match *fault {
+        Fault::FailOperation { nth, errno } => write!(f, "fail-operation {nth} {}", errno.0),
+        Fault::TxError {
+            port,
+            sq,
+            cqe_type,
+            nth,
+        } => {
+            write!(f, "tx-error {port} {cqe_type} {nth}")?;
+            sq.map_or(Ok(()), |sq| write!(f, " {sq}"))
+        }
+        Fault::RxTruncated { port, nth } => write!(f, "rx-truncated {port} {nth}"),
+        Fault::GarbageCqe { port, nth } => write!(f, "garbage-cqe {port} {nth}"),
+        Fault::DeviceFatal { device } => write!(f, "device-fatal {device}"),
+    }
+}
+
+pub(super) const fn up_text(up: bool) -> &'static str {
+    if up { "up" } else { "down" }
+}
+
+/// The words of a line that are left.
+struct Words<'l> {
+    line: &'l str,
+    rest: SplitWhitespace<'l>,
+}
+
+impl<'l> Words<'l> {
+    fn wrong(&self, expected: &str) -> ControlError {
+        let line: String = self.line.trim().chars().take(80).collect();
+        ControlError::invalid(format!("`{line}`: expected {expected} (see `help`)"))
+    }
+
+    fn text(&mut self, expected: &str) -> Result<&'l str, ControlError> {
+        self.rest.next().ok_or_else(|| self.wrong(expected))
+    }
+
+    /// A number, decimal or behind `0x`.
+    fn number<T: TryFrom<u64>>(&mut self, expected: &str) -> Result<T, ControlError> {
+        let text = self.text(expected)?;
+        number(text).ok_or_else(|| self.wrong(&format!("{expected}, not `{text}`")))
+    }
+
+    fn maybe<T: TryFrom<u64>>(&mut self, expected: &str) -> Result<Option<T>, ControlError> {
+        if self.rest.clone().next().is_none() {
+            return Ok(None);
+        }
+        self.number(expected).map(Some)
+    }
+
+    fn nth(&mut self) -> Result<u64, ControlError> {
+        let nth = self.number("which one, counted from 1")?;
+        if nth == 0 {
+            return Err(self.wrong("which one, counted from 1"));
+        }
+        Ok(nth)
+    }
+
+    fn up(&mut self) -> Result<bool, ControlError> {
+        match self.text("`up` or `down`")? {
+            "up" => Ok(true),
+            "down" => Ok(false),
+            _ => Err(self.wrong("`up` or `down`")),
+        }
+    }
+
+    fn frame(&mut self) -> Result<Vec<u8>, ControlError> {
+        let text = self.text("a frame in hexadecimal digits")?;
+        hex(text).ok_or_else(|| self.wrong("a frame in pairs of hexadecimal digits"))
+    }
+
+    fn fault(&mut self) -> Result<Fault, ControlError> {
+        Ok(match self.text("a fault")? {
+            "fail-operation" => Fault::FailOperation {
+                nth: self.nth()?,
+                errno: {
+                    let text = self.text("an error number, or its name")?;
+                    errno(text).ok_or_else(|| self.wrong("an error number, or its name"))?
+                },
+            },
+            "tx-error" => {
+                let port = self.number("a port")?;
+                let cqe_type = self.number("the type of a CQE, 33 to 42")?;
+                if !(33..=42).contains(&cqe_type) {
+                    return Err(self.wrong("the type of a CQE, 33 to 42"));
+                }
+                Fault::TxError {
+                    port,
+                    cqe_type,
+                    nth: self.nth()?,
+                    sq: self.maybe("the id of a send queue")?,
+                }
+            }
+            "rx-truncated" => Fault::RxTruncated {
+                port: self.number("a port")?,
+                nth: self.nth()?,
+            },
+            "garbage-cqe" => Fault::GarbageCqe {
+                port: self.number("a port")?,
+                nth: self.nth()?,
+            },
+            "device-fatal" => Fault::DeviceFatal {
+                device: self.number("a device")?,
+            },
+            _ => {
+                return Err(self
+                    .wrong("fail-operation, tx-error, rx-truncated, garbage-cqe or device-fatal"));
+            }
+        })
+    }
+
+    fn end(&mut self) -> Result<(), ControlError> {
+        match self.rest.next() {
+            None => Ok(()),
+            Some(word) => Err(self.wrong(&format!("nothing more, not `{word}`"))),
+        }
+    }
+}
+
+/// A number, decimal or behind `0x`.
+pub(super) fn number<T: TryFrom<u64>>(text: &str) -> Option<T> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    T::try_from(number.ok()?).ok()
+}
+
+/// The bytes of a text of hexadecimal digits; at least one.
+pub(super) fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    digits
+        .chunks_exact(2)
+        .map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8))
+        .collect()
+}
+
+/// An error number by its name or digits.
+fn errno(text: &str) -> Option<Errno> {
+    let known = (1..=133)
+        .map(Errno)
+        .find(|errno| errno.name() == Some(text));
+    known.or_else(|| {
+        let number: i32 = text.parse().ok()?;
+        // MAX_ERRNO of the kernel.
+        (1..=4095).contains(&number).then_some(Errno(number))
+    })
+}
