@@ -48,9 +48,10 @@ impl Limits {
         let qps = at_least("max_qp", device.max_qp, 1)?;
         let wrs = at_least("max_qp_wr", device.max_qp_wr, MIN_DEPTH)?;
         let cqes = at_least("max_cqe", device.max_cqe, MIN_DEPTH)?;
-        let queues = at_least("max_cq", device.max_cq, 2)?;
+        // mana_ib before 6.8 tells neither (reference/mana-hardware.md §4.10).
+        let untold = |value: u32| if value == 0 { u32::MAX } else { value };
+        let queues = at_least("max_cq", untold(device.max_cq), 2)?;
         let pools = at_least("max_mr", device.max_mr, 1)?;
-        at_least("max_pd", device.max_pd, 1)?;
         at_least("max_sge", device.max_sge, 1)?;
         let depth = prev_power_of_two(wrs.min(cqes).min(MAX_DEPTH));
         let made = ring_limit.unwrap_or(u32::MAX);
@@ -105,6 +106,17 @@ pub(crate) mod tests {
         assert_eq!(limits.tx_queues, 1000);
         assert_eq!(limits.depth, 2048);
         assert_eq!(limits.tx_segments, 30);
+    }
+
+    #[test]
+    fn numbers_that_old_kernels_do_not_tell_are_no_limits() {
+        let untold = DeviceAttributes {
+            max_cq: 0,
+            max_pd: 0,
+            ..attributes()
+        };
+        let limits = Limits::of(&untold, None).unwrap();
+        assert_eq!((limits.queues, limits.rx_queues), (u32::MAX, 64));
     }
 
     #[test]
@@ -177,10 +189,6 @@ pub(crate) mod tests {
         assert_eq!(
             with(|a| a.max_mr = 0),
             "the device reports max_mr 0, a port needs 1"
-        );
-        assert_eq!(
-            with(|a| a.max_pd = 0),
-            "the device reports max_pd 0, a port needs 1"
         );
         assert_eq!(
             with(|a| a.max_sge = 0),

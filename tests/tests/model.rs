@@ -23,6 +23,9 @@ macro_rules! suites {
         mod linux_7_3 {
             $(#[test] fn $name() { super::run(stringify!($name), mana_model::Kernel::V7_3) })*
         }
+        mod linux_5_15_azure {
+            $(#[test] fn $name() { super::run(stringify!($name), mana_model::Kernel::V5_15Azure) })*
+        }
         #[test]
         fn every_suite_runs_here() {
             let names: Vec<_> = suites::ALL.iter().map(|suite| suite.name).collect();

@@ -102,8 +102,8 @@ fn azures_second_line_sends_on_eight_queues_and_four_cores() {
 }
 
 #[test]
-fn both_kernels_and_two_ports_run() {
-    for kernel in ["6.12", "7.3"] {
+fn every_kernel_and_two_ports_run() {
+    for kernel in ["6.12", "7.3", "5.15-azure"] {
         let (json, _) = json(&format!(
             "{PAGES} --vdev=model0,ports=2,link=pair,kernel={kernel} -- --forward-mode=macswap \
              --tx-first --auto-start --duration 0.5 --json"
@@ -158,7 +158,10 @@ fn command_line_mistakes_name_what_would_be_right() {
     refused("--vdev=model0 -- --forward-mode=mc", &["mac"]);
     refused("--vdev=model0,colour=red -- ", &["colour", "mac"]);
     refused("--vdev=model0,link=wire", &["wire", "loop", "pcap", "sink"]);
-    refused("--vdev=model0,kernel=4.19", &["4.19", "6.12", "7.3"]);
+    refused(
+        "--vdev=model0,kernel=4.19",
+        &["4.19", "6.12", "7.3", "5.15-azure"],
+    );
     refused("--vdev=model0,mac=01:0d:3a:76:3b:d0", &["multicast"]);
 }
 
@@ -170,7 +173,7 @@ fn devices_that_can_not_be_had_are_named() {
         "--vdev=model0,mac=00:0d:3a:76:3b:d0 --vdev=model1,mac=00:0d:3a:76:3b:d0",
         &["00:0d:3a:76:3b:d0"],
     );
-    for kernel in ["6.12", "7.3"] {
+    for kernel in ["6.12", "7.3", "5.15-azure"] {
         let line = format!("{PAGES} --vdev=model0,netdev=up,kernel={kernel} -- --duration 0.1");
         refused(&line, &["UP", "ip link set"]);
     }

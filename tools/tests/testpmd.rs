@@ -132,7 +132,7 @@ fn what_can_not_be_run_is_answered_with_exit_code_1_and_the_cause() {
 
 #[test]
 fn a_netdev_that_is_up_is_one_error_on_either_kernel_and_names_the_interface() {
-    for kernel in ["6.12", "7.3"] {
+    for kernel in ["6.12", "7.3", "5.15-azure"] {
         let run = Run::of(&format!(
             "--vdev=model0,netdev=up,kernel={kernel} -- --duration 0.1 {SMALL}"
         ));

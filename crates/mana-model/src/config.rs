@@ -65,11 +65,14 @@ pub enum Kernel {
     V6_12,
     /// Linux 7.3: `manae_N` for Ethernet and `mana_N` for RDMA.
     V7_3,
+    /// Azure's 5.15 with the first mana_ib (that of 6.2): driver id 19, no completion events, one
+    /// packet a receive completion.
+    V5_15Azure,
 }
 
 impl Kernel {
     /// All flavours, for tests that hold in each.
-    pub const ALL: [Kernel; 2] = [Kernel::V6_12, Kernel::V7_3];
+    pub const ALL: [Kernel; 3] = [Kernel::V6_12, Kernel::V7_3, Kernel::V5_15Azure];
 
     /// The name by which `kernel=` chooses it.
     #[must_use]
@@ -77,6 +80,17 @@ impl Kernel {
         match self {
             Self::V6_12 => "6.12",
             Self::V7_3 => "7.3",
+            Self::V5_15Azure => "5.15-azure",
+        }
+    }
+
+    /// The driver id that its headers give to mana_ib: 20, but 19 where Azure's backport took mana_ib
+    /// without the driver that stands before it (reference/uverbs-boundary.md §3).
+    #[must_use]
+    pub const fn driver_id(self) -> u32 {
+        match self {
+            Self::V6_12 | Self::V7_3 => 20,
+            Self::V5_15Azure => 19,
         }
     }
 }
@@ -118,7 +132,7 @@ impl DeviceConfig {
             name: "model0".to_owned(),
             pci: None,
             kernel,
-            driver_id: 20,
+            driver_id: kernel.driver_id(),
             netlink: true,
             numa_node: None,
             ports: vec![PortConfig::default()],
@@ -288,14 +302,17 @@ pub struct Limits {
 
 impl Limits {
     /// What a kernel reports of a usual device. 6.12 passes on what the adapter answers, where the
-    /// numbers are this model's choice; those of 7.3 are the kernel's own.
+    /// numbers are this model's choice; the others' are the kernel's own. The first mana_ib left
+    /// numbers of CQs and PDs at 0 and had one completion vector (its `mana_ib_query_device` and
+    /// `mana_ib_probe`, Linux 6.2).
     #[must_use]
     pub const fn of(kernel: Kernel) -> Self {
         let depth = match kernel {
             Kernel::V6_12 => 8192,
             Kernel::V7_3 => 2048,
+            Kernel::V5_15Azure => 256,
         };
-        Self {
+        let usual = Self {
             max_qp: 1024,
             max_qp_wr: depth,
             max_cqe: depth,
@@ -305,6 +322,17 @@ impl Limits {
             max_pd: 0x6000,
             max_mr_size: u64::MAX,
             comp_vectors: 16,
+        };
+        match kernel {
+            Kernel::V6_12 | Kernel::V7_3 => usual,
+            Kernel::V5_15Azure => Self {
+                max_qp: 64,
+                max_cq: 0,
+                max_mr: 0xFF_FFFF,
+                max_pd: 0,
+                comp_vectors: 1,
+                ..usual
+            },
         }
     }
 }

@@ -23,7 +23,7 @@ const OPTIONS: &[&str] = &[
     "netlink",
     "pci",
 ];
-const KERNELS: &[&str] = &["6.12", "7.3"];
+const KERNELS: &[&str] = &["6.12", "7.3", "5.15-azure"];
 const NETDEV: &[&str] = &["up", "down"];
 const SWITCH: &[&str] = &["on", "off"];
 
@@ -45,9 +45,10 @@ pub const DEVICE_HELP: &str = "\
                             an interface of this machine, made if missing (as root)
     pps=N                 frames a second of gen or pcap (default: as buffers are posted)
     capture=FILE          all frames of the port, both ways, as pcap; repeats
-    kernel=6.12|7.3       whose rules the driver meets (default 6.12)
+    kernel=6.12|7.3|5.15-azure
+                          whose rules the driver meets (default 6.12)
     netdev=up|down        state of the kernel's interfaces (default down)
-    driver-id=N           the kernel's driver id (default 20)
+    driver-id=N           the kernel's driver id (default 20, of 5.15-azure 19)
     netlink=on|off        whether the kernel tells it (default on)
     pci=DDDD:BB:DD.F      address on the bus (default 7870:00:00.0 and following)
 ";
@@ -65,9 +66,9 @@ pub const DEVICE_HELP: &str = "\
 /// | `link=tap:NAME:queues=N:mtu=N:csum=on:netns=NS` | an interface of the kernel, made if missing; parts after the name optional | |
 /// | `pps=N` | rate of `pcap` or `gen` where there is one link, frames a second | as buffers are posted |
 /// | `capture=FILE` | pcap file with all frames of the port, both ways; repeats, one for each port | none |
-/// | `kernel=6.12` `7.3` | whose rules | 6.12 |
+/// | `kernel=6.12` `7.3` `5.15-azure` | whose rules | 6.12 |
 /// | `netdev=up` `down` | state of the netdevs | down |
-/// | `driver-id=N` | the kernel's driver id | 20 |
+/// | `driver-id=N` | the kernel's driver id | 20, of 5.15-azure 19 |
 /// | `netlink=on` `off` | whether the system tells the driver id | on |
 /// | `pci=dddd:bb:dd.f` | address on the bus | 7870:00:00.0 for the first device, and so on |
 ///
@@ -129,11 +130,10 @@ impl Given {
             "kernel" => once(
                 &mut self.kernel,
                 option,
-                match value {
-                    "6.12" => Kernel::V6_12,
-                    "7.3" => Kernel::V7_3,
-                    _ => return Err(ModelError::unknown("kernel", value, KERNELS)),
-                },
+                (Kernel::ALL
+                    .into_iter()
+                    .find(|kernel| kernel.name() == value))
+                .ok_or_else(|| ModelError::unknown("kernel", value, KERNELS))?,
             ),
             "netdev" => once(
                 &mut self.netdev_up,

@@ -9,7 +9,7 @@ use gdma::wqe::MAX_RX_SGES;
 use super::mr::MrTable;
 use super::packet::{IpPacket, TAG, vlan_tag};
 use super::queue::{WorkQueue, Wqe};
-use super::vport::VPort;
+use super::vport::{Resolved, VPort};
 use crate::findings::{FindingKind, Findings};
 use crate::links::{Links, Patience};
 
@@ -77,7 +77,9 @@ impl Receiver<'_> {
     /// Receives what the link has, as far as the port's turn goes; returns the number of frames.
     pub(super) fn run(&mut self, links: &mut Links) -> usize {
         let patience = links.patience(self.link);
-        let waits = patience == Patience::Endless && self.port.steering.is_none();
+        let nowhere = |steering: &Resolved| steering.leads_nowhere();
+        let waits =
+            patience == Patience::Endless && self.port.steering.as_ref().is_none_or(nowhere);
         let mut done = 0;
         while done < TURN && !waits && self.take(links) {
             let (incoming, slot) = self.classify();

@@ -54,6 +54,11 @@ impl Resolved {
         }
     }
 
+    /// Whether every queue that packets were steered to is gone.
+    pub(super) fn leads_nowhere(&self) -> bool {
+        self.default.is_none() && self.table.iter().all(Option::is_none)
+    }
+
     /// The queue in `slot` is gone; its place may be another queue's soon.
     pub(super) fn forget(&mut self, slot: usize) {
         for entry in self.table.iter_mut().chain([&mut self.default]) {

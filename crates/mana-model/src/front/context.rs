@@ -11,7 +11,7 @@ use super::events::EventFile;
 use super::handles::Handles;
 use super::machine::KernelPort;
 use super::objects::{Object, Qp};
-use super::rules::IbKind;
+use super::rules::{IbKind, Rules};
 use crate::core::Device;
 use crate::model::ObjectCounts;
 
@@ -21,6 +21,7 @@ pub(crate) struct Context {
     pub(crate) id: u32,
     /// The kind of ib device it was opened on.
     pub(crate) kind: &'static IbKind,
+    pub(crate) rules: &'static Rules,
     /// After GET_CONTEXT; before it nothing else works.
     pub(crate) ready: bool,
     pub(crate) objects: Handles<Object>,
@@ -31,10 +32,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(id: u32, kind: &'static IbKind) -> Self {
+    pub(crate) fn new(id: u32, kind: &'static IbKind, rules: &'static Rules) -> Self {
         Self {
             id,
             kind,
+            rules,
             ready: false,
             objects: Handles::default(),
             channels: Vec::new(),
@@ -68,6 +70,9 @@ impl Context {
     /// The armed CQ fired: a record into its channel, if it is of this context and has one
     /// (reference/mana-hardware.md §4.9).
     pub(crate) fn completion_event(&mut self, cq_id: u32) {
+        if !self.rules.cq_events {
+            return;
+        }
         for object in self.objects.iter_mut() {
             if let Object::Cq(cq) = object
                 && cq.id == Some(cq_id)
@@ -131,7 +136,9 @@ impl Context {
             }
             Some(Object::Qp(Qp::Rss(qp))) => {
                 // Steering first, so that nothing arrives at a queue that is half gone (§3.11).
-                device.configure_vport_rx(qp.port, None);
+                if self.rules.rss_destroy_disables {
+                    device.configure_vport_rx(qp.port, None);
+                }
                 for queue in &qp.queues {
                     device.destroy_receive_queue(queue.rq_id);
                     self.cells.retire(DoorbellKind::Receive, queue.rq_id);

@@ -48,10 +48,12 @@ impl Kernel<'_> {
         }));
         call.put_handle(attr::CQ_HANDLE, handle);
         call.put(attr::CQ_RESP_CQE, &entries);
-        call.put_driver(&wire::CreateCqResp {
-            cqid: CQ_ID_UNKNOWN,
-            reserved: 0,
-        });
+        if self.rules.create_cq_answer {
+            call.put_driver(&wire::CreateCqResp {
+                cqid: CQ_ID_UNKNOWN,
+                reserved: 0,
+            });
+        }
         Ok(())
     }
 
@@ -76,7 +78,7 @@ impl Kernel<'_> {
     /// CQ (§4.5) or where it is an RNIC's; `EPROTO` from the device where its ring was used up.
     pub(crate) fn cq_ring(&mut self, handle: u32) -> Result<RegionId, Errno> {
         let cq = self.context.objects.cq(handle)?;
-        if cq.id.is_some() || cq.rnic {
+        if cq.rnic || (cq.id.is_some() && self.rules.cq_serves_one) {
             return Err(Errno::EINVAL);
         }
         cq.region.ok_or(Errno::EPROTO)

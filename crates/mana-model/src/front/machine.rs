@@ -123,8 +123,9 @@ impl Machine {
     pub(crate) fn open(&mut self, function: usize, kind: &'static IbKind) -> u32 {
         let id = self.next_context;
         self.next_context += 1;
-        let contexts = &mut self.functions[function].contexts;
-        contexts.insert(id, Context::new(id, kind));
+        let function = &mut self.functions[function];
+        let context = Context::new(id, kind, function.rules);
+        function.contexts.insert(id, context);
         id
     }
 

@@ -16,6 +16,8 @@ const WIDTH_4X: u8 = 2;
 const SPEED_EDR: u8 = 32;
 /// `IB_MTU_4096`.
 const MTU_4096: u8 = 5;
+/// `IB_LINK_LAYER_INFINIBAND`: the core's guess where the driver says nothing.
+const INFINIBAND: u8 = 1;
 /// `IB_LINK_LAYER_ETHERNET`.
 const ETHERNET: u8 = 2;
 
@@ -63,6 +65,14 @@ impl Kernel<'_> {
     /// The state is that of the netdev, so it is DOWN while a driver owns the port.
     pub(crate) fn query_port(&mut self, call: &mut Attributes<'_, '_>) -> Result<(), Errno> {
         let port = self.port_index(call.constant(attr::PORT_NUM)?)?;
+        if !self.rules.port_properties {
+            let answer = wire::QueryPortResp {
+                link_layer: INFINIBAND,
+                ..wire::QueryPortResp::default()
+            };
+            call.put(attr::PORT_RESP, &answer);
+            return Ok(());
+        }
         let netdev = &self.ports[port].netdev;
         let answer = wire::QueryPortResp {
             max_msg_sz: 0,

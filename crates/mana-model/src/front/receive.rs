@@ -84,8 +84,8 @@ impl Kernel<'_> {
             // The variable that mana_ib's loop leaves behind (§3.8).
             default: queues[queues.len() - 1].rq_id,
             key: key(&request),
-            // mana_ib always asks for it (§3.6).
-            coalescing: true,
+            // mana_ib asks for it wherever it can (§3.6).
+            coalescing: self.rules.coalescing,
         };
         self.device.configure_vport_rx(port, Some(steering));
         if holds_vport

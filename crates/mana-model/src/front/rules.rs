@@ -29,6 +29,19 @@ pub(crate) struct Rules {
     pub(crate) rnic_cq_flag: bool,
     /// Whether changes of the netdev's state are asynchronous events of the port (§4.9).
     pub(crate) port_events: bool,
+    /// Whether a CQ that serves a queue is refused for a second one; otherwise the device refuses
+    /// it, as its ring was used up (§4.10).
+    pub(crate) cq_serves_one: bool,
+    /// Whether CQs have an event queue, without which completion channels stay silent (§4.10).
+    pub(crate) cq_events: bool,
+    /// Whether CREATE_CQ answers driver data (§4.10, rdma-core v53).
+    pub(crate) create_cq_answer: bool,
+    /// Whether steering asks for several packets a completion: the V2 message (§3.6, §4.10).
+    pub(crate) coalescing: bool,
+    /// Whether reception is turned off before an RSS QP's queues are destroyed (§3.11).
+    pub(crate) rss_destroy_disables: bool,
+    /// Whether QUERY_PORT says more than zeros (`mana_ib_query_port`, empty in 6.2).
+    pub(crate) port_properties: bool,
 }
 
 /// One kind of ib device.
@@ -51,6 +64,7 @@ impl Kernel {
         match self {
             Self::V6_12 => &KERNEL_6_12,
             Self::V7_3 => &KERNEL_7_3,
+            Self::V5_15Azure => &KERNEL_5_15_AZURE,
         }
     }
 }
@@ -60,7 +74,7 @@ const ATOMIC_TO_ZERO_BASED: u32 = 0b11_1000;
 /// `IB_ACCESS_OPTIONAL`: bits 20 to 29.
 const OPTIONAL: u32 = 0x3FF0_0000;
 
-static KERNEL_6_12: Rules = Rules {
+const KERNEL_6_12: Rules = Rules {
     ib_devices: &[IbKind {
         prefix: "mana",
         ethernet: true,
@@ -77,9 +91,15 @@ static KERNEL_6_12: Rules = Rules {
     strict_driver_data: false,
     rnic_cq_flag: true,
     port_events: false,
+    cq_serves_one: true,
+    cq_events: true,
+    create_cq_answer: true,
+    coalescing: true,
+    rss_destroy_disables: true,
+    port_properties: true,
 };
 
-static KERNEL_7_3: Rules = Rules {
+const KERNEL_7_3: Rules = Rules {
     ib_devices: &[
         IbKind {
             prefix: "mana",
@@ -105,4 +125,22 @@ static KERNEL_7_3: Rules = Rules {
     strict_driver_data: true,
     rnic_cq_flag: false,
     port_events: true,
+    cq_serves_one: true,
+    cq_events: true,
+    create_cq_answer: true,
+    coalescing: true,
+    rss_destroy_disables: true,
+    port_properties: true,
+};
+
+/// mana_ib as it was merged in 6.2, which is what Azure's 5.15 has.
+const KERNEL_5_15_AZURE: Rules = Rules {
+    rnic_cq_flag: false,
+    cq_serves_one: false,
+    cq_events: false,
+    create_cq_answer: false,
+    coalescing: false,
+    rss_destroy_disables: false,
+    port_properties: false,
+    ..KERNEL_6_12
 };

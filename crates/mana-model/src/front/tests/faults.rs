@@ -48,7 +48,7 @@ fn open(model: &crate::Model, kernel: Kernel) -> Program {
     Program::open(
         model,
         match kernel {
-            Kernel::V6_12 => "mana_0",
+            Kernel::V6_12 | Kernel::V5_15Azure => "mana_0",
             Kernel::V7_3 => "manae_0",
         },
     )
@@ -156,7 +156,7 @@ fn netdev_changes_are_port_events_on_7_3_only() {
             .map(|record| (record.element, record.event_type))
             .collect();
         match kernel {
-            Kernel::V6_12 => assert_eq!(records, []),
+            Kernel::V6_12 | Kernel::V5_15Azure => assert_eq!(records, []),
             Kernel::V7_3 => assert_eq!(records, [(2, 9), (2, 10)]),
         }
     });

@@ -80,6 +80,9 @@ impl Ring {
     }
 }
 
+/// The number of a CQ where the kernel answers none.
+pub(super) const UNANSWERED: u32 = 0xA5A5;
+
 /// One open context and the memory it gave to the device.
 pub(super) struct Program {
     // Dropped before the memory.
@@ -132,7 +135,7 @@ impl Program {
         let device = devices.iter().find(|device| device.name == name).unwrap();
         Self {
             transport: system.open(device).unwrap(),
-            driver_id: 20,
+            driver_id: device.driver_id.unwrap_or(20),
             memory: RefCell::default(),
         }
     }
@@ -301,7 +304,10 @@ impl Program {
     /// T1: handle and `cqid`.
     pub(super) fn create_cq(&self, spec: CqSpec) -> Result<(u32, u32), Errno> {
         let mut granted = [0; 4];
-        let mut answer = wire::CreateCqResp::default();
+        let mut answer = wire::CreateCqResp {
+            cqid: UNANSWERED,
+            reserved: 0,
+        };
         let driver = wire::CreateCq {
             buf_addr: spec.address,
             flags: spec.flags,
