@@ -31,11 +31,11 @@ pub enum RdmaCoreError {
     },
     /// A library is older than what this provider needs.
     #[error(
-        "{library} has no {symbol}: it is older than rdma-core 44; {}",
+        "{library}: no {symbol}, which rdma-core has since its release 44; {}",
         Install
     )]
     TooOld {
-        /// The library's file.
+        /// The library, or both with their releases.
         library: String,
         /// What it lacks.
         symbol: String,

@@ -81,7 +81,7 @@ fn t2_a_raw_queue_pair_is_216_bytes_with_12_attributes() {
     #[rustfmt::skip]
     assert_eq!(shape(call), [
         (2, 0, M), (4, 0, M), (5, 0, M), (0, 0, M), (9, 8, M), (7, 8, M), (8, 20, M),
-        (12, 0, OPTIONAL), (13, 20, M), (14, 4, M), (0x1000, 16, M), (0x1001, 16, M),
+        (12, 0, M), (13, 20, M), (14, 4, M), (0x1000, 16, M), (0x1001, 16, M),
     ]);
     assert_eq!(
         call.bytes[48..56],
@@ -111,7 +111,7 @@ fn r2_a_work_queue_is_232_bytes_with_13_attributes() {
     #[rustfmt::skip]
     assert_eq!(shape(call), [
         (0, 0, M), (3, 8, M), (1, 0, M), (2, 0, M), (4, 8, M), (6, 4, M), (7, 4, M),
-        (5, 0, OPTIONAL), (8, 4, M), (9, 4, M), (10, 4, M), (11, 4, M), (0x1000, 16, M),
+        (5, 0, M), (8, 4, M), (9, 4, M), (10, 4, M), (11, 4, M), (0x1000, 16, M),
     ]);
     assert_eq!(call.inputs[&4], [0; 8]);
     assert_eq!(call.inputs[&6], [128, 0, 0, 0]);
@@ -133,7 +133,7 @@ fn r3_a_table_command_is_padded_to_8_bytes() {
         pd.create_rss(1, work_queues, &[0; 40]).unwrap();
         let script = machine.script();
         let call = &script.calls["create table"];
-        assert_eq!(shape(call), [(0, bytes, M), (1, 16, M), (2, 8, M)]);
+        assert_eq!(shape(call), [(2, 8, M), (0, bytes, M), (1, 16, M)]);
         assert_eq!(call.inputs[&2], [0x37, 0, 0, 0x80, 0, 0, 0, 0]);
         let request = &call.inputs[&0];
         assert_eq!(request[0..4], [0; 4]);
@@ -158,7 +158,7 @@ fn r4_an_rss_queue_pair_is_200_bytes_with_11_attributes() {
     #[rustfmt::skip]
     assert_eq!(shape(call), [
         (2, 0, M), (6, 0, M), (0, 0, M), (9, 8, M), (7, 8, M), (8, 20, M),
-        (12, 0, OPTIONAL), (13, 20, M), (14, 4, M), (0x1000, 64, M), (0x1001, 520, M),
+        (12, 0, M), (13, 20, M), (14, 4, M), (0x1000, 64, M), (0x1001, 520, M),
     ]);
     assert_eq!(call.inputs[&8], [0; 20]);
     let driver_in = &call.inputs[&0x1000];
@@ -185,7 +185,7 @@ fn p1_p3_r5_write_commands_travel_in_invoke_write() {
     ] {
         let call = &script.calls[name];
         assert_eq!(call.bytes[2..8], [0, 0, 0, 0, 3, 0], "{name}");
-        assert_eq!(shape(call), [(0, request, M), (1, answer, M), (2, 8, M)]);
+        assert_eq!(shape(call), [(2, 8, M), (0, request, M), (1, answer, M)]);
         assert_eq!(call.inputs[&2], command.to_le_bytes());
     }
     let probe = &script.calls["probe"];
@@ -204,7 +204,7 @@ fn destroys_carry_the_handle_and_room_for_the_answer() {
     for (name, answer) in [("destroy qp", 4), ("destroy wq", 4), ("destroy cq", 8)] {
         assert_eq!(
             shape(&script.calls[name]),
-            [(0, 0, M), (1, answer, M)],
+            [(1, answer, M), (0, 0, M)],
             "{name}"
         );
     }

@@ -47,9 +47,9 @@ impl Caller {
         answer: &mut [u8],
     ) -> Result<(), VerbsError> {
         let mut attributes = [
+            Attribute::new(attr::WRITE_CMD, Value::Const(u64::from(command))),
             Attribute::new(attr::CORE_IN, Value::In(request)),
             Attribute::new(attr::CORE_OUT, Value::Out(answer)),
-            Attribute::new(attr::WRITE_CMD, Value::Const(u64::from(command))),
         ];
         let method = (object::DEVICE, method::DEVICE_INVOKE_WRITE);
         // SAFETY: the addresses inside `request` are the caller's promise; `request` and `answer`

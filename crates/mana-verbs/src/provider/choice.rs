@@ -65,6 +65,12 @@ impl Opened {
             note,
         })
     }
+
+    /// The same, taken by [`ProviderChoice::Auto`] for a reason.
+    fn taken(mut self, because: &str) -> Self {
+        self.note = format!("{}; auto: {because}", self.note);
+        self
+    }
 }
 
 /// Opens the device through the provider of the choice.
@@ -83,12 +89,14 @@ pub(crate) fn open(
         }
         .into()),
         ProviderChoice::Uverbs => through_kernel(system, device, None),
-        // A device that no library can find: there is nothing to choose from.
-        ProviderChoice::Auto if !system.is_this_machine() => through_kernel(system, device, None),
+        // A device that no library can find.
+        ProviderChoice::Auto if !system.is_this_machine() => through_kernel(system, device, None)
+            .map(|opened| opened.taken("libibverbs finds devices of the running kernel only")),
         ProviderChoice::Auto => {
             check_driver_id(device)
                 .map_err(VerbsError::from)
                 .and_then(|()| through_libraries(device))
+                .map(|opened| opened.taken("both load and open the device"))
                 // What hinders both is told by the second, which asks the kernel itself.
                 .or_else(|error| through_kernel(system, device, Some(&error)))
         }

@@ -115,10 +115,9 @@ impl UverbsProvider {
         self.next_user_handle.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Asynchronous events of an object go to the context's file, also where the kernel does not
-    /// know this attribute.
-    fn event_fd(&self, id: u16) -> Attribute<'static> {
-        Attribute::optional(id, Value::Fd(self.async_fd.as_raw_fd()))
+    /// Asynchronous events of an object go to the context's file.
+    fn event_fd(&self) -> Value<'static> {
+        Value::Fd(self.async_fd.as_raw_fd())
     }
 }
 
@@ -284,7 +283,9 @@ impl Provider for UverbsProvider {
         }
         attributes.extend([
             Attribute::new(attr::CQ_COMP_VECTOR, Value::In(request.vector.as_bytes())),
-            self.event_fd(attr::CQ_EVENT_FD),
+            // As libibverbs has it, for kernels from before this attribute; queue pairs and work queues
+            // have had theirs from the beginning.
+            Attribute::optional(attr::CQ_EVENT_FD, self.event_fd()),
             Attribute::new(attr::UHW_IN, Value::In(driver_in.as_bytes())),
             Attribute::new(attr::UHW_OUT, Value::Out(driver_out.as_mut_bytes())),
         ]);
@@ -326,7 +327,7 @@ impl Provider for UverbsProvider {
             Attribute::new(attr::QP_TYPE, Value::Const(QPT_RAW_PACKET)),
             Attribute::new(attr::QP_USER_HANDLE, Value::In(user_handle.as_bytes())),
             Attribute::new(attr::QP_CAP, Value::In(capabilities.as_bytes())),
-            self.event_fd(attr::QP_EVENT_FD),
+            Attribute::new(attr::QP_EVENT_FD, self.event_fd()),
             Attribute::new(attr::QP_RESP_CAP, Value::Out(granted.as_mut_bytes())),
             Attribute::new(attr::QP_RESP_QP_NUM, Value::Out(number.as_mut_bytes())),
             Attribute::new(attr::UHW_IN, Value::In(driver_in.as_bytes())),
@@ -364,7 +365,7 @@ impl Provider for UverbsProvider {
             Attribute::new(attr::WQ_TYPE, Value::Const(WQT_RQ)),
             Attribute::new(attr::WQ_MAX_WR, Value::In(request.max_wr.as_bytes())),
             Attribute::new(attr::WQ_MAX_SGE, Value::In(max_sge.as_bytes())),
-            self.event_fd(attr::WQ_EVENT_FD),
+            Attribute::new(attr::WQ_EVENT_FD, self.event_fd()),
             Attribute::new(attr::WQ_FLAGS, Value::In(flags.as_bytes())),
             Attribute::new(attr::WQ_RESP_MAX_WR, Value::Out(granted_wr.as_mut_bytes())),
             Attribute::new(
@@ -431,7 +432,7 @@ impl Provider for UverbsProvider {
             Attribute::new(attr::QP_TYPE, Value::Const(QPT_RAW_PACKET)),
             Attribute::new(attr::QP_USER_HANDLE, Value::In(user_handle.as_bytes())),
             Attribute::new(attr::QP_CAP, Value::In(capabilities.as_bytes())),
-            self.event_fd(attr::QP_EVENT_FD),
+            Attribute::new(attr::QP_EVENT_FD, self.event_fd()),
             Attribute::new(attr::QP_RESP_CAP, Value::Out(granted.as_mut_bytes())),
             Attribute::new(attr::QP_RESP_QP_NUM, Value::Out(number.as_mut_bytes())),
             Attribute::new(attr::UHW_IN, Value::In(driver_in.as_bytes())),
@@ -466,11 +467,12 @@ impl Provider for UverbsProvider {
         };
         // How many events the kernel has delivered; nobody waits for acknowledgements here.
         let mut events = [0u8; 8];
-        let mut attributes = vec![Attribute::new(attr::DESTROY_HANDLE, Value::Handle(handle))];
+        let mut attributes = Vec::with_capacity(2);
         if answer_bytes > 0 {
             let answer = Value::Out(&mut events[..answer_bytes]);
             attributes.push(Attribute::new(attr::DESTROY_RESP, answer));
         }
+        attributes.push(Attribute::new(attr::DESTROY_HANDLE, Value::Handle(handle)));
         // SAFETY: the only address is that of `events`, used during the call.
         unsafe {
             self.caller

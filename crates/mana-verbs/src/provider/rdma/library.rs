@@ -283,7 +283,7 @@ mod tests {
             symbol: "ibv_get_device_list".to_owned(),
         };
         assert_eq!(error, expected);
-        assert!(error.to_string().contains("older than rdma-core 44"));
+        assert!(error.to_string().contains("since its release 44"));
     }
 
     #[test]
