@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod device;
 pub mod host;
 pub mod packets;
 pub mod rfc1071;
@@ -16,6 +17,7 @@ mod skip;
 pub mod suites;
 pub mod toeplitz;
 
+pub use device::Device;
 pub use rig::Rig;
 pub use running::{Plan, Received, Running};
 pub use skip::skip;

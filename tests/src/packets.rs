@@ -1,6 +1,26 @@
 //! Ethernet frames for the suites, built byte by byte and with right checksums.
 
+use std::sync::OnceLock;
+
+use uverbs_abi::Mac;
+
 use crate::rfc1071;
+
+/// Where frames go and where they come from, in this process.
+static ADDRESSES: OnceLock<[Mac; 2]> = OnceLock::new();
+
+const USUAL: [Mac; 2] = [
+    Mac([0x00, 0x0d, 0x3a, 0x11, 0x22, 0x33]),
+    Mac([0x00, 0x0d, 0x3a, 0x44, 0x55, 0x66]),
+];
+
+/// Makes every frame of this process one from `mac` to `mac`: a device of hardware drops frames from
+/// other addresses than its own, and a wire that loops may deliver by address. The first call counts,
+/// and none does once there is a frame.
+pub fn address(mac: Mac) {
+    // That one is known already is no error: see above.
+    let _known = ADDRESSES.set([mac; 2]);
+}
 
 /// What a frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +110,8 @@ pub fn frame(kind: Kind, flow: u32, seed: u32, size: usize) -> Vec<u8> {
         size >= SHORTEST,
         "{size} bytes are less than an Ethernet frame"
     );
-    let mut frame = vec![0x00, 0x0d, 0x3a, 0x11, 0x22, 0x33];
-    frame.extend_from_slice(&[0x00, 0x0d, 0x3a, 0x44, 0x55, 0x66]);
+    let [to, from] = ADDRESSES.get_or_init(|| USUAL);
+    let mut frame = [to.0, from.0].concat();
     let [a, b, c, d] = flow.to_be_bytes();
     if kind == Kind::Arp {
         frame.extend_from_slice(&[0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1]);

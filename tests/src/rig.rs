@@ -1,18 +1,32 @@
 //! What a suite runs on: a system, a selector that chooses one port of it, and, where the device is
-//! a model, the model itself.
+//! a model, the means to steer and read it.
 
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mana_model::{DeviceConfig, DoorbellMode, Model, ModelConfig, ObjectCounts, PortView, Runner};
-use mana_pmd::{Port, Selector, System};
+use mana_model::{DeviceConfig, DoorbellMode, Model, ModelConfig, ObjectCounts, Runner};
+use mana_pmd::{Port, PortInfo, Selector, System};
 use pmd_api::Pool;
 
-/// Rounds without result after which a stepped device is given up: it does all it can in one.
+use crate::device::Device;
+
+/// Rounds without result after which a device that is stepped is given up: it does all it can in
+/// one.
 const STEPS: u32 = 64;
 /// Time without result after which any other device is given up.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// When a device works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// In [`Rig::advance`] only.
+    Stepped,
+    /// At each doorbell, at once, and in [`Rig::advance`].
+    Prompt,
+    /// By itself.
+    Free,
+}
 
 /// One pair of driver and device.
 pub struct Rig {
@@ -21,14 +35,14 @@ pub struct Rig {
     /// Chooses the port under test.
     pub selector: Selector,
     /// The device, where it is a model.
-    model: Option<Model>,
-    stepped: bool,
+    device: Option<Box<dyn Device>>,
+    pace: Pace,
     /// The device's thread, joined when the rig goes.
-    runner: Option<Runner>,
+    _runner: Option<Runner>,
 }
 
 impl Rig {
-    /// The first port of a model of one device.
+    /// The first port of a model of one device, in this process.
     ///
     /// # Panics
     ///
@@ -40,33 +54,53 @@ impl Rig {
             doorbells,
         };
         let model = Model::new(config).expect("the device can be built");
+        let polled = doorbells == DoorbellMode::Polled;
         Self {
             system: model.system(),
-            selector: Selector::default(),
-            stepped: doorbells == DoorbellMode::Stepped,
-            runner: (doorbells == DoorbellMode::Polled).then(|| model.run()),
-            model: Some(model),
+            selector: Selector {
+                macs: vec![model.port(0).mac()],
+                ..Selector::default()
+            },
+            pace: if polled { Pace::Free } else { Pace::Stepped },
+            _runner: polled.then(|| model.run()),
+            device: Some(Box::new(model)),
         }
     }
 
-    /// A port that is not a model's. Suites that must look into the device can't run on it.
+    /// The first port of a model that stands where `system` looks for devices, and sees each
+    /// doorbell as it is stored.
     #[must_use]
-    pub fn device(system: Arc<dyn System>, selector: Selector) -> Self {
+    pub fn preloaded(
+        system: Arc<dyn System>,
+        selector: Selector,
+        device: impl Device + 'static,
+    ) -> Self {
         Self {
             system,
             selector,
-            model: None,
-            stepped: false,
-            runner: None,
+            device: Some(Box::new(device)),
+            pace: Pace::Prompt,
+            _runner: None,
         }
     }
 
-    /// Lets the device work: a stepped model does all it can, elsewhere this thread yields.
+    /// A port of which nothing but the port is known. Suites that must look into the device can't
+    /// run on it.
+    #[must_use]
+    pub fn hardware(system: Arc<dyn System>, selector: Selector) -> Self {
+        Self {
+            system,
+            selector,
+            device: None,
+            pace: Pace::Free,
+            _runner: None,
+        }
+    }
+
+    /// Lets the device work: a model does all it can, elsewhere this thread yields.
     pub fn advance(&self) {
-        match &self.model {
-            Some(model) if self.stepped => {
-                model.step();
-            }
+        match &self.device {
+            Some(device) if self.pace != Pace::Free => device.step(),
             _ => thread::yield_now(),
         }
     }
@@ -80,10 +114,9 @@ impl Rig {
                 return true;
             }
             steps += 1;
-            let patient = if self.stepped {
-                steps < STEPS
-            } else {
-                start.elapsed() < PATIENCE
+            let patient = match self.pace {
+                Pace::Stepped | Pace::Prompt => steps < STEPS,
+                Pace::Free => start.elapsed() < PATIENCE,
             };
             if !patient {
                 return false;
@@ -98,24 +131,27 @@ impl Rig {
     ///
     /// If the device is none: such a suite says that it needs one.
     #[must_use]
-    pub fn device_model(&self) -> &Model {
-        self.model.as_ref().expect("this suite needs a model")
+    pub fn device(&self) -> &dyn Device {
+        self.device.as_deref().expect("this suite needs a model")
     }
 
-    /// The port under test, from the device's side.
-    ///
-    /// # Panics
-    ///
-    /// As [`Rig::device_model`].
+    /// Whether the device is a model, which can be looked into.
     #[must_use]
-    pub fn wire(&self) -> PortView {
-        self.device_model().port(0)
+    pub fn is_model(&self) -> bool {
+        self.device.is_some()
     }
 
-    /// What the model's front holds; nothing elsewhere.
+    /// Whether the device stands still between two calls of [`Rig::advance`].
+    #[must_use]
+    pub fn is_stepped(&self) -> bool {
+        self.pace == Pace::Stepped
+    }
+
+    /// What the kernel's side of a model holds; nothing elsewhere.
     #[must_use]
     pub fn objects(&self) -> ObjectCounts {
-        self.model.as_ref().map(Model::objects).unwrap_or_default()
+        let device = self.device.as_ref();
+        device.map(|device| device.objects()).unwrap_or_default()
     }
 
     /// Opens the port under test.
@@ -125,13 +161,38 @@ impl Rig {
     /// If that fails.
     #[must_use]
     pub fn open(&self) -> Port {
-        let mut ports = Port::open(&self.system, &self.selector).expect("the port can be opened");
+        let mut ports = Port::open(&self.system, &self.selector)
+            .unwrap_or_else(|error| panic!("the port can't be opened: {error}"));
         assert_eq!(
             ports.len(),
             1,
             "the selector must choose one port: {ports:?}"
         );
         ports.remove(0)
+    }
+
+    /// What is known of the port under test.
+    ///
+    /// # Panics
+    ///
+    /// As [`Rig::open`].
+    #[must_use]
+    pub fn info(&self) -> PortInfo {
+        self.open().info().clone()
+    }
+
+    /// Largest frame that suites send, in bytes without FCS: jumbo frames, but on hardware what the
+    /// wire is configured for.
+    ///
+    /// # Panics
+    ///
+    /// As [`Rig::open`].
+    #[must_use]
+    pub fn largest_frame(&self) -> usize {
+        match self.is_model() {
+            true => 9014,
+            false => self.info().mtu as usize + 14,
+        }
     }
 
     /// Asserts that a finished suite left nothing behind: all buffers home, no object of the kernel
@@ -144,24 +205,18 @@ impl Rig {
         for pool in pools {
             assert_eq!(pool.in_use(), 0, "buffers of {} are missing", pool.name());
         }
-        let Some(model) = &self.model else { return };
-        assert_eq!(model.objects(), ObjectCounts::default(), "objects leak");
-        let findings: Vec<String> = model.findings().iter().map(ToString::to_string).collect();
+        let Some(device) = &self.device else { return };
+        assert_eq!(device.objects(), ObjectCounts::default(), "objects leak");
+        let findings = device.findings();
         assert!(findings.is_empty(), "findings: {findings:#?}");
     }
 
     /// What a model counted and found, for the message of a test that fails.
     #[must_use]
     pub fn trouble(&self) -> String {
-        match &self.model {
-            Some(model) => format!("{:?} {:?}", model.port(0).counters(), model.findings()),
+        match &self.device {
+            Some(device) => format!("{:?} {:?}", device.counters(), device.findings()),
             None => String::new(),
         }
-    }
-
-    /// Whether the device runs in a thread of its own.
-    #[must_use]
-    pub fn is_threaded(&self) -> bool {
-        self.runner.is_some()
     }
 }

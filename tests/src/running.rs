@@ -128,8 +128,11 @@ impl<'a> Running<'a> {
             rss_key: plan.rss_key,
             memory: plan.memory(),
         };
-        port.configure(config).expect("a good configuration");
-        let queues = port.start().expect("the port starts");
+        port.configure(config)
+            .unwrap_or_else(|error| panic!("the port can't be configured: {error}"));
+        let queues = port
+            .start()
+            .unwrap_or_else(|error| panic!("the port does not start: {error}"));
         Self {
             rig,
             port,

@@ -6,8 +6,7 @@ use conformance::{Rig, suites};
 use mana_model::{DeviceConfig, DoorbellMode, Kernel};
 
 fn run(name: &str, kernel: Kernel) {
-    let suite = suites::ALL.iter().find(|suite| suite.name == name);
-    let suite = suite.unwrap_or_else(|| panic!("there is no suite {name}"));
+    let suite = suites::find(name).unwrap_or_else(|| panic!("there is no suite {name}"));
     println!("{name} on Linux {}: {}", kernel.name(), suite.proves);
     let mut device = DeviceConfig::new(kernel);
     (suite.prepare)(&mut device);
@@ -36,6 +35,7 @@ macro_rules! suites {
 
 suites! {
     smoke
+    send_only
     loopback
     ring_laps
     tx_multi_segment

@@ -113,7 +113,7 @@ fn the_library_forwards_a_capture_unchanged_and_on_the_right_queues() {
         });
         assert_eq!(forwarded, sent.len());
         running.settle();
-        assert!(rig.until(|| rig.device_model().drained()), "not drained");
+        assert!(rig.until(|| rig.device().drained()), "not drained");
         running.finish();
         drop(rig);
         let came = capture::read(&fs::read(&tx).expect("the capture"));

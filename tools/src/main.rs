@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+mod conformance;
 mod model;
+mod program;
 mod testpmd;
 
 use std::process::ExitCode;
@@ -26,6 +28,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    Conformance(conformance::Args),
     /// Run an unmodified program on the device model: `mana model exec -- ibv_devinfo -v`
     #[command(disable_help_flag = true)]
     Model {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     }
     match Cli::parse().command {
         Command::Testpmd { words } => testpmd::main(&words),
+        Command::Conformance(args) => conformance::main(&args),
         Command::Model { words } => model::main(&words),
     }
 }

@@ -39,10 +39,23 @@ pub enum ModelError {
         expected: &'static str,
     },
     /// An option that may be given once was given twice.
-    #[error("{option}= is given twice (only mac=, link= and capture= may repeat)")]
+    #[error(
+        "{option}= is given twice (only mac=, link=, capture=, netdev= and adapter-mtu= may repeat)"
+    )]
     Twice {
         /// The option.
         option: String,
+    },
+    /// A device that no text describes.
+    #[error(
+        "{device}: no device text says what it is, `{text}` is read differently (names are modelN, \
+         file names have no comma, and MACs and captures are given to ports in order)"
+    )]
+    NoText {
+        /// Name of the device.
+        device: String,
+        /// The text that comes nearest.
+        text: String,
     },
     /// More MACs than ports.
     #[error(

@@ -57,7 +57,7 @@ fn sent(running: &mut Running<'_>, kind: Kind, size: usize) {
         mbuf.prepare_checksums().expect("headers in one segment");
         running.send(0, vec![mbuf]);
         running.settle();
-        let mut left = running.rig.wire().take_tx_frames();
+        let mut left = running.rig.device().take_tx_frames();
         assert_eq!(left.len(), 1);
         if tag {
             let tag: Vec<u8> = left[0].drain(12..16).collect();
@@ -98,7 +98,7 @@ fn received(running: &mut Running<'_>, kind: Kind, size: usize) {
     wrong[size - 1] ^= 0x55;
     for (bytes, verdict) in [(&right, Checksum::Good), (&wrong, Checksum::Bad)] {
         assert_eq!(rfc1071::verify(bytes).is_ok(), verdict == Checksum::Good);
-        running.rig.wire().deliver(bytes);
+        running.rig.device().deliver(bytes);
         let received = running.receive(1);
         assert_eq!(received[0].mbuf.l4_checksum(), verdict, "{kind:?}");
         let header = if kind.v6() {
@@ -117,5 +117,5 @@ fn nothing_asked(running: &mut Running<'_>) {
     odd[50..52].copy_from_slice(&[0xDE, 0xAD]);
     running.send_frames(0, std::slice::from_ref(&odd));
     running.settle();
-    assert!(running.rig.wire().take_tx_frames() == [odd]);
+    assert!(running.rig.device().take_tx_frames() == [odd]);
 }

@@ -31,7 +31,10 @@ fn multicast(running: &mut Running<'_>) {
         .collect();
     running.send(0, clones);
     running.settle();
-    assert_eq!(running.rig.wire().take_tx_frames(), vec![bytes.clone(); 3]);
+    assert_eq!(
+        running.rig.device().take_tx_frames(),
+        vec![bytes.clone(); 3]
+    );
     // The payload is still held: the clones' own buffers are home, this one is not.
     assert_eq!(running.tx_pool.in_use(), 1);
     assert_eq!(original.data(), bytes);
@@ -39,7 +42,7 @@ fn multicast(running: &mut Running<'_>) {
     drop(original);
     running.send(0, vec![last]);
     running.settle();
-    assert_eq!(running.rig.wire().take_tx_frames(), [bytes]);
+    assert_eq!(running.rig.device().take_tx_frames(), [bytes]);
     assert_eq!(running.tx_pool.in_use(), 0);
 }
 
@@ -62,6 +65,6 @@ fn headers_of_their_own(running: &mut Running<'_>) {
     drop(shared);
     running.send(0, packets);
     running.settle();
-    assert_eq!(running.rig.wire().take_tx_frames(), expected);
+    assert_eq!(running.rig.device().take_tx_frames(), expected);
     assert_eq!(running.tx_pool.in_use(), 0);
 }

@@ -17,16 +17,16 @@ pub(super) const SUITE: Suite = Suite {
 };
 
 fn run(rig: &Rig) {
-    let model = rig.device_model();
+    let device = rig.device();
     for errno in [Errno::ENOMEM, Errno::EINVAL] {
         let mut running = Running::start(rig, &Plan::queues(4, 3));
         running.stop();
-        let before = model.objects();
+        let before = device.objects();
         let mut failed = 0;
         for nth in 1.. {
             assert!(nth < 1000, "start never succeeds");
-            model.inject(Fault::FailOperation { nth, errno });
-            let operations = model.operations();
+            device.inject(Fault::FailOperation { nth, errno });
+            let operations = device.operations();
             match running.port.start() {
                 Err(error) => {
                     failed += 1;
@@ -34,11 +34,11 @@ fn run(rig: &Rig) {
                     let name = errno.name().expect("a known errno");
                     assert!(told.contains(name), "operation {nth}: {told}");
                     assert!(!running.port.is_started());
-                    assert_eq!(model.objects(), before, "operation {nth}");
+                    assert_eq!(device.objects(), before, "operation {nth}");
                     assert_eq!((running.rx_pool.in_use(), running.tx_pool.in_use()), (0, 0));
                 }
                 Ok(queues) => {
-                    let used = model.operations() - operations;
+                    let used = device.operations() - operations;
                     assert_eq!(failed, used, "an operation was not reached");
                     running.queues = queues;
                     break;

@@ -18,8 +18,7 @@ pub(super) const SUITE: Suite = Suite {
 fn run(rig: &Rig) {
     for nth in 1..=24 {
         let mut running = Running::start(rig, &Plan::default());
-        rig.device_model()
-            .inject(Fault::GarbageCqe { port: 0, nth });
+        rig.device().inject(Fault::GarbageCqe { port: 0, nth });
         let mut back = 0;
         for frames in mixture(96, 1000).chunks(8) {
             let mbufs = frames.iter().map(|frame| running.packet(frame)).collect();

@@ -16,6 +16,7 @@ mod ring_laps;
 mod rss;
 mod rx_burst_boundary;
 mod rx_truncated;
+mod send_only;
 mod smoke;
 mod tx_error_cqes;
 mod tx_multi_segment;
@@ -26,10 +27,12 @@ use mana_model::{DeviceConfig, LinkConfig};
 
 use crate::Rig;
 
-/// What a suite needs of the device.
+/// What a suite needs of the device and the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// Packets that are sent come back.
+    /// A port, whatever is behind it.
+    Port,
+    /// A wire that brings back every frame as it was sent.
     Loop,
     /// The model: the suite looks into the device or lets it fail.
     Model,
@@ -53,6 +56,7 @@ pub struct Suite {
 /// All suites.
 pub const ALL: &[Suite] = &[
     smoke::SUITE,
+    send_only::SUITE,
     loopback::SUITE,
     ring_laps::SUITE,
     tx_multi_segment::SUITE,
@@ -73,6 +77,12 @@ pub const ALL: &[Suite] = &[
     vport_offset::SUITE,
     queue_ids::SUITE,
 ];
+
+/// The suite of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Suite> {
+    ALL.iter().find(|suite| suite.name == name)
+}
 
 /// What leaves is kept for the suite, what arrives is what the suite delivers.
 fn capture(device: &mut DeviceConfig) {

@@ -26,16 +26,16 @@ fn run(rig: &Rig) {
         assert_eq!(running.rx_pool.available(), 0);
         // As many as are posted arrive and are held back; the rest finds no buffer.
         let offered = plan.depth as usize * 2;
-        let before = rig.wire().counters();
+        let before = rig.device().counters();
         for seed in 0..offered as u32 {
-            rig.wire().deliver(&frame(Kind::UdpV4, seed, seed, 100));
+            rig.device().deliver(&frame(Kind::UdpV4, seed, seed, 100));
         }
         let mut arrived = Vec::new();
         rig.until(|| {
             arrived.extend(running.poll().into_iter().map(|one| one.mbuf));
             false
         });
-        let dropped = rig.wire().counters().rx_no_buffer - before.rx_no_buffer;
+        let dropped = rig.device().counters().rx_no_buffer - before.rx_no_buffer;
         assert!(dropped > 0, "round {round}: no shortage");
         assert_eq!(
             arrived.len() as u64 + dropped,
@@ -54,7 +54,7 @@ fn run(rig: &Rig) {
         running.poll();
         assert_eq!(running.queues.rx[0].posted(), plan.depth);
         for seed in 0..plan.depth {
-            rig.wire().deliver(&frame(Kind::UdpV4, seed, seed, 100));
+            rig.device().deliver(&frame(Kind::UdpV4, seed, seed, 100));
         }
         running.receive(plan.depth as usize);
     }

@@ -23,7 +23,7 @@ fn run(rig: &Rig) {
             running.exchange(queue, &frames);
         }
         running.settle();
-        let (stats, device) = (running.port.stats(), rig.wire().counters());
+        let (stats, device) = (running.port.stats(), rig.device().counters());
         assert_eq!(stats.tx_packets, packets, "round {round}");
         assert_eq!(
             (stats.tx_packets, stats.tx_bytes),

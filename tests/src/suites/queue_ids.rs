@@ -29,6 +29,6 @@ fn run(rig: &Rig) {
         back.sort();
         assert!(frames == back, "packets changed");
     }
-    assert_eq!(rig.wire().counters().tx_errors, 0);
+    assert_eq!(rig.device().counters().tx_errors, 0);
     running.finish();
 }

@@ -151,7 +151,7 @@ fn check(
             assert!(outcome.rejected.is_none() && outcome.sent > 0);
         }
         running.settle();
-        let left = running.rig.wire().take_tx_frames();
+        let left = running.rig.device().take_tx_frames();
         let seeds: Vec<u32> = left.iter().map(|frame| seed_of(frame)).collect();
         assert_eq!(seeds, [0, 1, 2, 3]);
     }

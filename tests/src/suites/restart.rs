@@ -10,7 +10,7 @@ pub(super) const SUITE: Suite = Suite {
     name: "restart",
     proves: "start and stop cycles with packets in flight in both directions leave pools and kernel \
              objects as they were",
-    needs: Needs::Loop,
+    needs: Needs::Port,
     prepare: |_| (),
     run: |rig| cycles(rig, 100, || ()),
 };

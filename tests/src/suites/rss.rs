@@ -43,7 +43,7 @@ fn run(rig: &Rig) {
 
 /// Delivers a frame; it must arrive where it must, with the right hash. Returns the queue.
 fn check(running: &mut Running<'_>, key: &[u8; 40], bytes: &[u8], queues: usize) -> usize {
-    running.rig.wire().deliver(bytes);
+    running.rig.device().deliver(bytes);
     let received = running.receive(1);
     let one = &received[0];
     assert_eq!(one.queue, queue(key, bytes, queues), "{bytes:02x?}");

@@ -33,7 +33,7 @@ fn run(rig: &Rig) {
                 } else {
                     Kind::UdpV4
                 };
-                rig.wire().deliver(&frame(kind, 1, seed, 80));
+                rig.device().deliver(&frame(kind, 1, seed, 80));
                 seed += 1;
             }
             let mut expected = first;
@@ -62,7 +62,10 @@ fn partly_full_batch(running: &mut Running<'_>) {
             batch.push(running.packet(&[0x77; 60])).expect("room");
         }
         for seed in 0..room as u32 + 2 {
-            running.rig.wire().deliver(&frame(Kind::UdpV4, 1, seed, 80));
+            running
+                .rig
+                .device()
+                .deliver(&frame(Kind::UdpV4, 1, seed, 80));
         }
         running.rig.advance();
         assert_eq!(running.queues.rx[0].rx_burst(&mut batch), room);

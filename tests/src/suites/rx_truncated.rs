@@ -19,8 +19,7 @@ fn run(rig: &Rig) {
     let mut running = Running::start(rig, &Plan::default());
     let before = running.rx_pool.in_use();
     for nth in (1..=8).chain(1..=8) {
-        rig.device_model()
-            .inject(Fault::RxTruncated { port: 0, nth });
+        rig.device().inject(Fault::RxTruncated { port: 0, nth });
         around(&mut running, nth as u32 - 1, |seed| {
             frame(Kind::UdpV4, 1, seed, 100)
         });
@@ -33,7 +32,7 @@ fn run(rig: &Rig) {
         });
     }
     assert_eq!(running.port.stats().rx_errors, 24);
-    assert_eq!(rig.wire().counters().rx_truncated, 24);
+    assert_eq!(rig.device().counters().rx_truncated, 24);
     // 24 buffers lost would show in a ring of 64 that is refilled in steps of 16.
     let seen = running.rx_pool.in_use();
     assert!(
@@ -46,7 +45,7 @@ fn run(rig: &Rig) {
 /// Delivers 8 packets of which the one with seed `lost` does not arrive.
 fn around(running: &mut Running<'_>, lost: u32, packet: impl Fn(u32) -> Vec<u8>) {
     for seed in 0..8 {
-        running.rig.wire().deliver(&packet(seed));
+        running.rig.device().deliver(&packet(seed));
     }
     let received = running.receive(7);
     let seeds: Vec<u32> = received

@@ -46,7 +46,7 @@ fn burst(running: &Running<'_>) -> Vec<pmd_api::Mbuf> {
 fn one_fails(running: &mut Running<'_>, cqe_type: u8, places: &[u32]) {
     let before = running.port.tx_queue_stats(0);
     for place in places {
-        running.rig.device_model().inject(Fault::TxError {
+        running.rig.device().inject(Fault::TxError {
             port: 0,
             sq: None,
             cqe_type,
@@ -67,7 +67,7 @@ fn one_fails(running: &mut Running<'_>, cqe_type: u8, places: &[u32]) {
     assert_eq!(running.tx_pool.in_use(), 0, "type {cqe_type} at {places:?}");
     let left: Vec<u32> = running
         .rig
-        .wire()
+        .device()
         .take_tx_frames()
         .iter()
         .map(|frame| seed_of(frame))
@@ -82,7 +82,7 @@ fn one_fails(running: &mut Running<'_>, cqe_type: u8, places: &[u32]) {
 fn queue_stops(rig: &Rig) {
     for place in [1, 3, RUN] {
         let mut running = Running::start(rig, &Plan::default());
-        rig.device_model().inject(Fault::TxError {
+        rig.device().inject(Fault::TxError {
             port: 0,
             sq: None,
             cqe_type: QUEUE_ERROR,
@@ -101,11 +101,11 @@ fn queue_stops(rig: &Rig) {
 
         running.restart();
         assert_eq!(running.tx_pool.in_use(), 0);
-        let _ = rig.wire().take_tx_frames();
+        let _ = rig.device().take_tx_frames();
         let mbufs = burst(&running);
         running.send(0, mbufs);
         running.settle();
-        assert_eq!(rig.wire().take_tx_frames().len(), RUN as usize);
+        assert_eq!(rig.device().take_tx_frames().len(), RUN as usize);
         running.finish();
     }
 }

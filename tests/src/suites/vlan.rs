@@ -43,15 +43,15 @@ fn run(rig: &Rig) {
         let other = running.packet(&plain);
         running.send(0, vec![mbuf, other]);
         running.settle();
-        let left = running.rig.wire().take_tx_frames();
+        let left = running.rig.device().take_tx_frames();
         assert!(
             left == [tagged(&plain, tci), plain.clone()],
             "tag {tci:#06x}: {left:02x?}"
         );
     }
     for tci in tags() {
-        running.rig.wire().deliver(&tagged(&plain, tci));
-        running.rig.wire().deliver(&plain);
+        running.rig.device().deliver(&tagged(&plain, tci));
+        running.rig.device().deliver(&plain);
         let received = running.receive(2);
         assert_eq!(received[0].mbuf.vlan(), Some(tci & 0xFFF), "tag {tci:#06x}");
         assert_eq!(received[1].mbuf.vlan(), None);

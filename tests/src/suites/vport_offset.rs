@@ -17,6 +17,6 @@ fn run(rig: &Rig) {
     let frames = mixture(300, 1514);
     let back = running.exchange(0, &frames);
     assert!(frames.iter().eq(back.iter().map(|(_, bytes)| bytes)));
-    assert_eq!(rig.wire().counters().tx_errors, 0);
+    assert_eq!(rig.device().counters().tx_errors, 0);
     running.finish();
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
+use crate::program;
 
 /// Its file name.
 const NAME: &str = "libmana_model_preload.so";
@@ -15,7 +16,7 @@ pub fn find() -> Result<PathBuf, Error> {
         let named = PathBuf::from(named);
         return absolute(&named).ok_or_else(|| missing(&[named]));
     }
-    let program = std::env::current_exe().unwrap_or_default();
+    let program = program::path().unwrap_or_default();
     let folder = program.parent().unwrap_or(Path::new("."));
     let places = [folder.join(NAME), folder.join("../lib/mana").join(NAME)];
     let found = places.iter().find_map(|place| absolute(place));

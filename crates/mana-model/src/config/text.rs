@@ -1,6 +1,8 @@
-//! The text behind `--vdev=`: one device.
+//! The text behind `--vdev=`: one device, read and written.
 
 mod link;
+mod numbers;
+mod write;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,6 +10,7 @@ use std::str::FromStr;
 use uverbs_abi::{Mac, PciAddress};
 
 use self::link::link;
+use self::numbers::{NUMBERS, Number};
 use super::{DeviceConfig, GenConfig, Kernel, LinkConfig, PortConfig};
 use crate::ModelError;
 
@@ -22,10 +25,26 @@ const OPTIONS: &[&str] = &[
     "driver-id",
     "netlink",
     "pci",
+    "adapter-mtu",
+    "numa-node",
+    "coalescing",
+    "vport-offset",
+    "first-queue-id",
+    "first-cq-id",
+    "max-qp",
+    "max-qp-wr",
+    "max-cqe",
+    "max-sge",
+    "max-cq",
+    "max-mr",
+    "max-pd",
+    "max-mr-size",
+    "comp-vectors",
 ];
 const KERNELS: &[&str] = &["6.12", "7.3", "5.15-azure"];
 const NETDEV: &[&str] = &["up", "down"];
 const SWITCH: &[&str] = &["on", "off"];
+const ONE_OR_EACH: &str = "give one for all of them or one for each";
 
 /// What [`parse_device`] reads, for the help texts of programs: one option a line.
 pub const DEVICE_HELP: &str = "\
@@ -47,10 +66,15 @@ pub const DEVICE_HELP: &str = "\
     capture=FILE          all frames of the port, both ways, as pcap; repeats
     kernel=6.12|7.3|5.15-azure
                           whose rules the driver meets (default 6.12)
-    netdev=up|down        state of the kernel's interfaces (default down)
+    netdev=up|down        state of the kernel's interfaces, or, repeated, of the next (default down)
     driver-id=N           the kernel's driver id (default 20, of 5.15-azure 19)
     netlink=on|off        whether the kernel tells it (default on)
     pci=DDDD:BB:DD.F      address on the bus (default 7870:00:00.0 and following)
+    adapter-mtu=BYTES     largest frame of every port, or, repeated, of the next (default 9014)
+    numa-node=N coalescing=1..4 vport-offset=N first-queue-id=N first-cq-id=N
+                          the function's node, packets of a receive completion, where ids begin
+    max-qp=N max-qp-wr=N max-cqe=N max-sge=N max-cq=N max-mr=N max-pd=N max-mr-size=BYTES
+    comp-vectors=N        what the ib device reports (default: what its kernel does)
 ";
 
 /// Reads a device as `--vdev=` describes it: `modelN` and options, separated by commas.
@@ -67,10 +91,16 @@ pub const DEVICE_HELP: &str = "\
 /// | `pps=N` | rate of `pcap` or `gen` where there is one link, frames a second | as buffers are posted |
 /// | `capture=FILE` | pcap file with all frames of the port, both ways; repeats, one for each port | none |
 /// | `kernel=6.12` `7.3` `5.15-azure` | whose rules | 6.12 |
-/// | `netdev=up` `down` | state of the netdevs | down |
+/// | `netdev=up` `down` | state of every netdev; repeated: of the next | down |
 /// | `driver-id=N` | the kernel's driver id | 20, of 5.15-azure 19 |
 /// | `netlink=on` `off` | whether the system tells the driver id | on |
 /// | `pci=dddd:bb:dd.f` | address on the bus | 7870:00:00.0 for the first device, and so on |
+/// | `adapter-mtu=BYTES` | [`PortConfig::adapter_mtu`] of every port; repeated: of the next | 9014 |
+/// | `numa-node=N` | [`DeviceConfig::numa_node`] | none |
+/// | `coalescing=N`, `vport-offset=N`, `first-queue-id=N`, `first-cq-id=N` | the fields of these names | as [`DeviceConfig::new`] |
+/// | `max-qp=N`, `max-qp-wr=N`, `max-cqe=N`, `max-sge=N`, `max-cq=N`, `max-mr=N`, `max-pd=N`, `max-mr-size=N`, `comp-vectors=N` | [`super::Limits`] | as the kernel |
+///
+/// [`DeviceConfig::to_text`] is the other way.
 ///
 /// A file name may hold `:` unless `rx=`, `tx=` or `pps=` follows it; it can't hold a comma.
 ///
@@ -103,10 +133,12 @@ struct Given {
     captures: Vec<PathBuf>,
     pps: Option<u64>,
     kernel: Option<Kernel>,
-    netdev_up: Option<bool>,
+    netdevs: Vec<bool>,
     driver_id: Option<u32>,
     netlink: Option<bool>,
     pci: Option<PciAddress>,
+    adapter_mtus: Vec<u32>,
+    numbers: Vec<(&'static Number, u64)>,
 }
 
 impl Given {
@@ -135,11 +167,10 @@ impl Given {
                     .find(|kernel| kernel.name() == value))
                 .ok_or_else(|| ModelError::unknown("kernel", value, KERNELS))?,
             ),
-            "netdev" => once(
-                &mut self.netdev_up,
-                option,
-                choice("netdev", value, NETDEV)?,
-            ),
+            "netdev" => {
+                self.netdevs.push(choice("netdev", value, NETDEV)?);
+                Ok(())
+            }
             "driver-id" => once(
                 &mut self.driver_id,
                 option,
@@ -151,8 +182,26 @@ impl Given {
                 option,
                 number(option, value, "dddd:bb:dd.f")?,
             ),
-            _ => Err(ModelError::unknown("option", option, OPTIONS)),
+            "adapter-mtu" => {
+                self.adapter_mtus.push(number(option, value, "bytes")?);
+                Ok(())
+            }
+            _ => self.take_number(option, value),
         }
+    }
+
+    fn take_number(&mut self, option: &str, value: &str) -> Result<(), ModelError> {
+        let Some(known) = NUMBERS.iter().find(|number| number.name == option) else {
+            return Err(ModelError::unknown("option", option, OPTIONS));
+        };
+        if self.numbers.iter().any(|(given, _)| given.name == option) {
+            return Err(ModelError::Twice {
+                option: option.to_owned(),
+            });
+        }
+        self.numbers
+            .push((known, number(option, value, "a number")?));
+        Ok(())
     }
 
     fn into_device(self, name: &str) -> Result<DeviceConfig, ModelError> {
@@ -176,12 +225,15 @@ impl Given {
                 fix: "repeat it, a file for each port",
             });
         }
+        let usual = PortConfig::default();
+        let netdevs = each("netdev", &self.netdevs, usual.netdev_up, ports)?;
+        let mtus = each("adapter-mtu", &self.adapter_mtus, usual.adapter_mtu, ports)?;
         let port = |index: usize| PortConfig {
             mac: self.macs.get(index).copied(),
-            netdev_up: self.netdev_up.unwrap_or(false),
+            netdev_up: netdevs[index],
             link: links[index % links.len()].clone(),
             capture: self.captures.get(index).cloned(),
-            ..PortConfig::default()
+            adapter_mtu: mtus[index],
         };
         let mut device = DeviceConfig::new(self.kernel.unwrap_or_default());
         device.name = name.to_owned();
@@ -189,6 +241,15 @@ impl Given {
         device.driver_id = self.driver_id.unwrap_or(device.driver_id);
         device.netlink = self.netlink.unwrap_or(device.netlink);
         device.pci = self.pci;
+        for (number, value) in self.numbers {
+            if !(number.set)(&mut device, value) {
+                return Err(ModelError::Value {
+                    option: number.name.to_owned(),
+                    given: value.to_string(),
+                    expected: "a number of 32 bits, for coalescing one of 8",
+                });
+            }
+        }
         Ok(device)
     }
 }
@@ -205,7 +266,7 @@ impl Given {
                     option: "link",
                     given: links.len(),
                     ports,
-                    fix: "give one for all of them or one for each",
+                    fix: ONE_OR_EACH,
                 });
             }
         };
@@ -226,6 +287,26 @@ impl Given {
             given: rate.to_string(),
             expected,
         })
+    }
+}
+
+/// One value for all ports, or one for each.
+fn each<T: Copy>(
+    option: &'static str,
+    given: &[T],
+    usual: T,
+    ports: usize,
+) -> Result<Vec<T>, ModelError> {
+    match given {
+        [] => Ok(vec![usual; ports]),
+        [all] => Ok(vec![*all; ports]),
+        given if given.len() == ports => Ok(given.to_vec()),
+        given => Err(ModelError::Repeats {
+            option,
+            given: given.len(),
+            ports,
+            fix: ONE_OR_EACH,
+        }),
     }
 }
 
@@ -282,202 +363,4 @@ fn choice(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::TapConfig;
-
-    fn message(text: &str) -> String {
-        parse_device(text).expect_err(text).to_string()
-    }
-
-    #[test]
-    fn a_bare_model_is_one_looping_port_behind_6_12() {
-        let device = parse_device("model3").unwrap();
-        assert_eq!(device.name, "model3");
-        assert_eq!(device.ports, [PortConfig::default()]);
-        assert_eq!(device.ports[0].link, LinkConfig::Loop);
-        assert_eq!((device.kernel, device.driver_id), (Kernel::V6_12, 20));
-        assert!(device.netlink && !device.ports[0].netdev_up);
-    }
-
-    #[test]
-    fn macs_are_given_to_ports_in_order_and_count_them() {
-        let text = "model0,mac=00:0d:3a:76:3b:d0,mac=00:0d:3a:76:3b:d1";
-        let macs: Vec<_> = parse_device(text)
-            .unwrap()
-            .ports
-            .iter()
-            .map(|port| port.mac.unwrap().to_string())
-            .collect();
-        assert_eq!(macs, ["00:0d:3a:76:3b:d0", "00:0d:3a:76:3b:d1"]);
-        let device = parse_device("model0,ports=3,mac=00:0d:3a:76:3b:d0").unwrap();
-        assert_eq!(device.ports.len(), 3);
-        assert_eq!(device.ports[1].mac, None);
-        assert!(message("model0,ports=1,mac=0:0:0:0:0:2,mac=0:0:0:0:0:4").contains("2 MACs for 1"));
-    }
-
-    #[test]
-    fn every_option_reaches_its_field() {
-        let device =
-            parse_device("model0,kernel=7.3,netdev=up,driver-id=19,netlink=off,ports=2,link=pair,pci=c0de:01:1f.7")
-                .unwrap();
-        assert_eq!((device.kernel, device.driver_id), (Kernel::V7_3, 19));
-        assert_eq!(device.limits.max_qp_wr, 2048);
-        assert!(!device.netlink);
-        assert_eq!(device.pci.unwrap().to_string(), "c0de:01:1f.7");
-        for port in &device.ports {
-            assert!(port.netdev_up);
-            assert_eq!(port.link, LinkConfig::Pair);
-        }
-    }
-
-    #[test]
-    fn a_tap_has_a_name_and_options() {
-        let tap = |text: &str| match &parse_device(text).unwrap().ports[0].link {
-            LinkConfig::Tap(tap) => tap.clone(),
-            link => panic!("{link:?}"),
-        };
-        assert_eq!(tap("model0,link=tap:t0"), TapConfig::new("t0"));
-        let expected = TapConfig {
-            name: "mana.tap-0".to_owned(),
-            queues: 4,
-            mtu: Some(9000),
-            csum: true,
-            netns: Some("/run/netns/blue".into()),
-        };
-        let text = "model0,link=tap:mana.tap-0:queues=4:mtu=9000:csum=on:netns=blue";
-        assert_eq!(tap(text), expected);
-        let path = tap("model0,link=tap:t0:csum=off:netns=/proc/1/ns/net").netns;
-        assert_eq!(path, Some("/proc/1/ns/net".into()));
-    }
-
-    #[test]
-    fn links_and_captures_are_given_to_ports_in_order_and_count_them() {
-        let device = parse_device("model0,link=tap:a,link=gen:pps=7,capture=f,capture=g").unwrap();
-        let [first, second] = &device.ports[..] else {
-            panic!("{device:?}");
-        };
-        assert_eq!(first.link, LinkConfig::Tap(TapConfig::new("a")));
-        assert!(matches!(second.link, LinkConfig::Gen(_)));
-        assert_eq!(
-            [&first.capture, &second.capture],
-            [&Some("f".into()), &Some("g".into())]
-        );
-        let device = parse_device("model0,ports=3,link=sink").unwrap();
-        let sink = LinkConfig::Sink { capture: false };
-        assert!(device.ports.iter().all(|port| port.link == sink));
-        let device = parse_device("model0,link=sink:keep").unwrap();
-        assert_eq!(device.ports[0].link, LinkConfig::Sink { capture: true });
-        assert_eq!(device.ports[0].capture, None);
-        for (text, part) in [
-            ("model0,ports=3,link=sink,link=loop", "2 link= for 3 ports"),
-            ("model0,ports=1,link=sink,link=loop", "2 link= for 1 ports"),
-            (
-                "model0,ports=2,capture=f",
-                "1 capture= for 2 ports (repeat it",
-            ),
-            (
-                "model0,mac=0:0:0:0:0:2,capture=f,capture=g,ports=1",
-                "2 capture= for 1",
-            ),
-            ("model0,link=gen,link=gen,pps=7", "link=gen:pps=7"),
-            ("model0,capture=", "a file name"),
-        ] {
-            assert!(message(text).contains(part), "{text}: {}", message(text));
-        }
-    }
-
-    #[test]
-    fn a_file_name_may_hold_a_colon() {
-        let device = parse_device("model0,link=pcap:rx=/a:b/c.pcap:tx=d:pps=5").unwrap();
-        let expected = LinkConfig::Pcap {
-            rx: Some("/a:b/c.pcap".into()),
-            tx: Some("d".into()),
-            pps: Some(5),
-        };
-        assert_eq!(device.ports[0].link, expected);
-    }
-
-    #[test]
-    fn a_rate_goes_with_gen_and_pcap_in_both_spellings() {
-        for text in ["model0,link=gen:pps=7", "model0,pps=7,link=gen"] {
-            let LinkConfig::Gen(generator) = &parse_device(text).unwrap().ports[0].link else {
-                panic!("{text}");
-            };
-            assert_eq!(generator.pps, Some(7));
-        }
-        assert!(message("model0,pps=7").contains("link=gen or link=pcap"));
-        assert!(message("model0,pps=7,link=gen:pps=7").contains("twice"));
-        assert!(message("model0,link=gen,pps=0").contains("from 1"));
-    }
-
-    #[test]
-    fn the_help_text_names_everything_there_is() {
-        let all = OPTIONS.iter().chain(KERNELS).chain(NETDEV).chain(SWITCH);
-        for name in all.chain(super::link::NAMES.iter().copied().flatten()) {
-            let at = |end| DEVICE_HELP.contains(&format!("{name}{end}"));
-            assert!(
-                [" ", "=", "|", "[", "]", ":", "\n"].into_iter().any(at),
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_unknown_name_is_answered_with_the_valid_ones_and_the_nearest() {
-        for (text, nearest, valid) in [
-            ("model0,kernl=7.3", "`kernel`", "driver-id"),
-            ("model0,link=lop", "`loop`", "sink"),
-            ("model0,link=sink:kep", "`keep`", "keep"),
-            ("model0,link=pcap:rxx=f", "`rx`", "tx"),
-            ("model0,link=gen:sise=3", "`size`", "flows"),
-            ("model0,link=tap:t0:mtus=3", "`mtu`", "netns"),
-            ("model0,link=tap:t0:csum=onn", "`on`", "off"),
-            ("model0,kernel=6.2", "`6.12`", "7.3"),
-            ("model0,netdev=upp", "`up`", "down"),
-            ("model0,netlink=onn", "`on`", "off"),
-            ("model0,pci=1:2", "1:2", "dddd:bb:dd.f"),
-        ] {
-            let message = message(text);
-            assert!(message.contains(nearest), "{message}");
-            assert!(message.contains(valid), "{message}");
-        }
-        assert!(!message("model0,link=zzzzzzzz").contains("did you mean"));
-    }
-
-    #[test]
-    fn bad_values_name_option_value_and_what_is_expected() {
-        for (text, parts) in [
-            ("modelx", ["modelx", "modelN"]),
-            ("7870:00:00.0", ["7870:00:00.0", "modelN"]),
-            ("model0,mac=1", ["mac=1", "aa:bb"]),
-            ("model0,ports=17", ["17", "1 to 16"]),
-            ("model0,ports=x", ["ports=x", "1 to 16"]),
-            ("model0,ports=2,ports=2", ["ports", "twice"]),
-            ("model0,driver-id=-1", ["driver-id=-1", "number"]),
-            ("model0,link=pcap", ["pcap", "rx=FILE"]),
-            ("model0,link=pcap:rx=", ["rx=", "file name"]),
-            ("model0,link=loop:pps=3", ["link=loop", "no options"]),
-            ("model0,link=tap", ["tap:", "1 to 15 bytes"]),
-            ("model0,link=tap::mtu=1500", ["tap:", "1 to 15 bytes"]),
-            (
-                "model0,link=tap:0123456789abcdef",
-                ["0123456789abcdef", "1 to 15"],
-            ),
-            ("model0,link=tap:a b", ["a b", "white space"]),
-            ("model0,link=tap:a/b", ["a/b", "white space"]),
-            ("model0,link=tap:t%d", ["t%d", "`%`"]),
-            ("model0,link=tap:..", ["tap:..", "1 to 15"]),
-            ("model0,link=tap:t0:queues=x", ["queues=x", "1 to 256"]),
-            ("model0,link=tap:t0:mtu=big", ["mtu=big", "bytes"]),
-            ("model0,link=tap:t0:mtu=1:mtu=2", ["mtu", "twice"]),
-            ("model0,link=tap:t0:netns=", ["netns=", "ip netns list"]),
-            ("model0,", ["option", "kernel"]),
-        ] {
-            let message = message(text);
-            for part in parts {
-                assert!(message.contains(part), "{text}: {message}");
-            }
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,75 @@
+//! A model as suites see it: steered and read in the same words, wherever it runs.
+
+use mana_model::{Fault, Model, ObjectCounts, PortCounters};
+
+/// A model and its first port, from the device's side.
+pub trait Device {
+    /// Does all that is pending, until nothing moves any more.
+    fn step(&self);
+
+    /// Orders a failure.
+    fn inject(&self, fault: Fault);
+
+    /// Control operations so far, failed ones among them.
+    fn operations(&self) -> u64;
+
+    /// Verbs objects that exist.
+    fn objects(&self) -> ObjectCounts;
+
+    /// What the driver did wrong so far, a text each.
+    fn findings(&self) -> Vec<String>;
+
+    /// What the device counted at the port.
+    fn counters(&self) -> PortCounters;
+
+    /// Lets a frame arrive at the port with the next step.
+    fn deliver(&self, frame: &[u8]);
+
+    /// Takes what the port sent, oldest first, where its link captures.
+    fn take_tx_frames(&self) -> Vec<Vec<u8>>;
+
+    /// Whether captures and generators with an end are at it.
+    fn drained(&self) -> bool;
+}
+
+/// In this process.
+impl Device for Model {
+    fn step(&self) {
+        Model::step(self);
+    }
+
+    fn inject(&self, fault: Fault) {
+        Model::inject(self, fault);
+    }
+
+    fn operations(&self) -> u64 {
+        Model::operations(self)
+    }
+
+    fn objects(&self) -> ObjectCounts {
+        Model::objects(self)
+    }
+
+    fn findings(&self) -> Vec<String> {
+        Model::findings(self)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn counters(&self) -> PortCounters {
+        self.port(0).counters()
+    }
+
+    fn deliver(&self, frame: &[u8]) {
+        self.port(0).deliver(frame);
+    }
+
+    fn take_tx_frames(&self) -> Vec<Vec<u8>> {
+        self.port(0).take_tx_frames()
+    }
+
+    fn drained(&self) -> bool {
+        Model::drained(self)
+    }
+}
