@@ -9,13 +9,16 @@
 pub mod capture;
 pub mod device;
 pub mod host;
+mod job;
 pub mod packets;
 pub mod rfc1071;
 pub mod rig;
 pub mod running;
 mod skip;
+pub mod stack;
 pub mod suites;
 pub mod toeplitz;
+mod tools;
 
 pub use device::Device;
 pub use rig::Rig;

@@ -49,6 +49,7 @@ mod process;
 mod program;
 mod report;
 mod runner;
+mod table;
 mod tiers;
 mod workspace;
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::table::Table;
+
 /// What came of one tier.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -11,6 +13,8 @@ pub struct Tally {
     pub skipped: Vec<Named>,
     /// Figures to be read, not judged.
     pub notes: Vec<String>,
+    /// What is compared side by side.
+    pub table: Table,
     pub seconds: u64,
 }
 
@@ -88,6 +92,9 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for tally in &self.tiers {
+            write!(f, "{}", tally.table)?;
+        }
         let mut noted = false;
         for note in self.tiers.iter().flat_map(|tally| &tally.notes) {
             writeln!(f, "{note}")?;

@@ -122,12 +122,14 @@ fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &mut T
     println!("== {}: {name}", tally.tier);
     let skipped_file = workspace.target.join("xtask-skipped");
     let notes_file = workspace.target.join("xtask-notes");
-    for file in [&skipped_file, &notes_file] {
+    let table_file = workspace.target.join("xtask-table");
+    for file in [&skipped_file, &notes_file, &table_file] {
         let _ = fs::remove_file(file);
     }
     command
         .env("MANA_SKIPPED_FILE", &skipped_file)
         .env("MANA_NOTES_FILE", &notes_file)
+        .env("MANA_TABLE_FILE", &table_file)
         .stdout(Stdio::piped());
     let mut output = Output::default();
     let ended = follow(command, |line| {
@@ -137,6 +139,9 @@ fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &mut T
     let skipped = fs::read_to_string(&skipped_file).unwrap_or_default();
     let notes = fs::read_to_string(&notes_file).unwrap_or_default();
     tally.notes.extend(notes.lines().map(str::to_owned));
+    tally
+        .table
+        .read(&fs::read_to_string(&table_file).unwrap_or_default());
     let failures = tally.failed.len();
     output.count(&format!("{name} "), &skipped, tally);
     match ended {

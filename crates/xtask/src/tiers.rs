@@ -233,6 +233,7 @@ fn stack(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
     for (variable, group) in [
         ("MANA_DPDK_TREE", &debian::DPDK),
         ("MANA_RDMA_CORE_44_TREE", &debian::RDMA_CORE_44),
+        ("MANA_HOST_TOOLS", &debian::HOST),
     ] {
         match group.fetch(workspace) {
             Ok(tree) => environment.push((variable, tree.into())),

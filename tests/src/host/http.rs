@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::job::Job;
 use super::{Host, Namespace};
+use crate::job::Job;
 
 /// How long a server may run and a transfer may take.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -11,12 +11,10 @@ mod counters;
 mod http;
 mod hugepages;
 mod iperf;
-mod job;
 mod link;
 mod namespace;
 mod ping;
 mod testpmd;
-mod tools;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -25,16 +23,16 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, process};
 
+pub use crate::job::{Ended, Job};
+pub use crate::tools::Tools;
 pub use counters::Counters;
 pub use http::{File, Server, fetch};
 pub use hugepages::{Hugepages, free_hugepages};
 pub use iperf::{Flow, iperf};
-pub use job::{Ended, Job};
 pub use link::Link;
 pub use namespace::Namespace;
 pub use ping::Pinged;
 pub use testpmd::{Stopped, Testpmd};
-pub use tools::Tools;
 
 /// What builds and fetches what the tests need.
 const COMMAND: &str = "`cargo xtask test --tier host` builds, fetches and sets it";

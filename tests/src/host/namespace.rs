@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::job::{Ended, Job};
 use super::{Counters, Host, Tools};
+use crate::job::{Ended, Job};
 
 /// How names of namespaces begin; the process's id and a number follow.
 const PREFIX: &str = "mana-";

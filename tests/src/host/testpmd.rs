@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::Host;
-use super::job::{Ended, Job};
+use crate::job::{Ended, Job};
 
 /// How long one may run.
 pub(super) const LIMIT: Duration = Duration::from_secs(90);

@@ -14,6 +14,8 @@ const LIBRARIES: [&str; 2] = ["lib", "usr/lib"];
 #[derive(Debug, Clone)]
 pub struct Tools {
     tree: PathBuf,
+    /// Where its libraries are.
+    folders: Vec<PathBuf>,
     /// The dynamic loader and its arguments up to the program.
     loader: Vec<OsString>,
 }
@@ -46,7 +48,18 @@ impl Tools {
         Self {
             tree: tree.to_owned(),
             loader: loader.into(),
+            folders,
         }
+    }
+
+    /// The folders of its libraries.
+    pub(crate) fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
+    /// The dynamic loader and its arguments; the last is the list of folders. A program follows.
+    pub(crate) fn loader(&self) -> &[OsString] {
+        &self.loader
     }
 
     /// The file of the program `name`.
@@ -90,7 +103,7 @@ impl Tools {
     }
 
     /// Any words as a command, likewise.
-    pub(super) fn bound(&self, words: &[OsString]) -> Command {
+    pub(crate) fn bound(&self, words: &[OsString]) -> Command {
         let all = [&self.words("setpriv --pdeathsig KILL")[..], words].concat();
         let mut command = Command::new(&all[0]);
         command.args(&all[1..]).env_clear().env("LC_ALL", "C");

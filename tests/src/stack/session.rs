@@ -1,0 +1,201 @@
+//! A testpmd on the model, from its start to its last words.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{Column, Stack, Stats, maps};
+use crate::host::{Ended, Job};
+
+/// How long one may run.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Seconds after which ours stops by itself, should the test not be there any more.
+const OURS_STOPS: u32 = 60;
+/// What the driver in C never does, whatever the situation (reference/mana-hardware.md §8 no. 14).
+const NO_CQ_DOORBELL: &str = "no CQ doorbell for 8 laps";
+
+/// A running testpmd.
+pub struct Session {
+    job: Job,
+    column: Column,
+    folder: TempDir,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The testpmd.
+    pub column: Column,
+    /// Exit code and output.
+    pub ended: Ended,
+    /// What the model found.
+    pub findings: Vec<String>,
+}
+
+impl Session {
+    /// Starts a column's testpmd on a model (`model0,…`), with the words before and after `--`.
+    /// `DEVICE` in them stands for the first device, as an argument.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start(stack: &Stack, column: Column, model: &str, eal: &str, app: &str) -> Self {
+        let options = [format!("--vdev={model}")];
+        Self::start_with(stack, column, &options, eal, app)
+    }
+
+    /// As [`Session::start`], with any options of `mana model exec`.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn start_with(
+        stack: &Stack,
+        column: Column,
+        options: &[String],
+        eal: &str,
+        app: &str,
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut words = stack.testpmd(column);
+        let device = format!("-a 7870:00:00.0{}", column.provider());
+        let eal = eal.replace("DEVICE", &device);
+        let stop = match column.is_ours() {
+            true => format!(" --duration {OURS_STOPS}"),
+            false => String::new(),
+        };
+        let line = format!("-l 0-1 {eal} -- {app}{stop}");
+        words.extend(line.split_whitespace().map(Into::into));
+        let mut command = stack.exec(options, &words, folder.path());
+        Self {
+            job: Job::start(&mut command, LIMIT),
+            column,
+            folder,
+        }
+    }
+
+    /// Its folder of temporary files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Waits until the libraries that it should stand on are mapped, and asserts that no others are.
+    ///
+    /// # Panics
+    ///
+    /// If it does not get there, or stands on others.
+    #[must_use]
+    #[track_caller]
+    pub fn on_its_libraries(mut self, stack: &Stack) -> Self {
+        let root = match self.column {
+            Column::OursRdmaCore44 => stack.rdma_core_44.root(),
+            _ => stack.dpdk.root(),
+        };
+        let libraries = self.column.libraries();
+        self.job.wait_until("libraries", |job| {
+            let mapped = maps::only_child(job.id()).map(maps::mapped);
+            mapped.is_some_and(|mapped| maps::are_of(&mapped, &root, libraries))
+        });
+        self
+    }
+
+    /// What it has written on standard output so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        self.job.stdout()
+    }
+
+    /// Types a line, for DPDK's testpmd with a prompt.
+    pub fn type_line(&mut self, line: &str) {
+        self.job.write(format!("{line}\n").as_bytes());
+    }
+
+    /// Waits until `done` holds of what it has written on standard output.
+    ///
+    /// # Panics
+    ///
+    /// If it ends before, or runs out of time.
+    #[track_caller]
+    pub fn wait_until(&mut self, what: &str, done: impl Fn(&str) -> bool) {
+        self.job.wait_until(what, |job| done(&job.stdout()));
+    }
+
+    /// Stops forwarding as its user would, by Enter or Ctrl-C, and waits for the end.
+    ///
+    /// # Panics
+    ///
+    /// If that takes too long.
+    #[must_use]
+    #[track_caller]
+    pub fn stop(mut self) -> Outcome {
+        let ended = if self.column.is_ours() {
+            self.job.interrupt()
+        } else {
+            self.type_line("");
+            self.job.end()
+        };
+        Outcome::of(self.column, ended)
+    }
+
+    /// Waits for an end that comes by itself.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    #[must_use]
+    #[track_caller]
+    pub fn end(self) -> Outcome {
+        Outcome::of(self.column, self.job.end())
+    }
+}
+
+impl Outcome {
+    fn of(column: Column, ended: Ended) -> Self {
+        let findings = match ended.stderr.rsplit_once("finding(s):\n") {
+            Some((_, lines)) => lines.lines().map(|line| line.trim().to_owned()).collect(),
+            None => Vec::new(),
+        };
+        Self {
+            column,
+            ended,
+            findings,
+        }
+    }
+
+    /// Asserts that it ended well and broke no rule of the hardware, but for the one that the driver
+    /// in C always breaks; returns what it counted.
+    ///
+    /// # Panics
+    ///
+    /// With all that it wrote, if not.
+    #[track_caller]
+    pub fn clean(&self) -> Stats {
+        let is_known = |text: &String| !self.column.is_ours() && text.contains(NO_CQ_DOORBELL);
+        let unknown: Vec<_> = self
+            .findings
+            .iter()
+            .filter(|text| !is_known(text))
+            .collect();
+        assert!(unknown.is_empty(), "{unknown:#?}\n{}", self.ended);
+        let code = if self.findings.is_empty() { 0 } else { 3 };
+        assert_eq!(self.ended.code, Some(code), "{}", self.ended);
+        self.stats()
+    }
+
+    /// What it counted.
+    ///
+    /// # Panics
+    ///
+    /// With all that it wrote, if it printed no statistics.
+    #[track_caller]
+    pub fn stats(&self) -> Stats {
+        let text = &self.ended.stdout;
+        Stats::read(text).unwrap_or_else(|| panic!("no statistics: {}", self.ended))
+    }
+}
