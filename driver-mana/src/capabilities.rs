@@ -2,9 +2,11 @@
 
 use pmd_api::{Capabilities, Support};
 
-/// The same for every port. What mana_ib does not offer: reference/mana-hardware.md §4.2, §4.6; what
-/// this driver does not do yet stands in the README.
-pub(crate) fn capabilities() -> Capabilities {
+use crate::limits::Limits;
+
+/// Of every port the same but for interrupts. What mana_ib does not offer:
+/// reference/mana-hardware.md §4.2, §4.6; what this driver does not do yet stands in the README.
+pub(crate) fn capabilities(limits: &Limits) -> Capabilities {
     let mut can = Capabilities::all(Support::NotYet);
     can.tx_ipv4_checksum = Support::Yes;
     can.tx_tcp_checksum = Support::Yes;
@@ -16,6 +18,10 @@ pub(crate) fn capabilities() -> Capabilities {
     can.rx_vlan_strip = Support::Yes;
     can.rx_rss = Support::Yes;
     can.rx_hash = Support::Yes;
+    can.rx_interrupt = match limits.silent {
+        true => Support::NotByKernel,
+        false => Support::Yes,
+    };
     can.reta_update = Support::NotByKernel;
     can.rss_hash_fields = Support::NotByKernel;
     can.promiscuous = Support::NotByKernel;

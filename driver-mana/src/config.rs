@@ -32,6 +32,10 @@ pub struct PortConfig {
     /// Pools sent from besides those of the receive queues. A packet of any other pool is rejected
     /// by every transmit queue.
     pub tx_pools: Vec<Pool>,
+    /// Whether receive queues can wake their owners ([`crate::RxInterrupt`]). Polling is the same
+    /// either way; each queue takes a file descriptor. Not on kernels before 6.8, see
+    /// [`Error::NoInterrupts`].
+    pub rx_interrupts: bool,
     /// Toeplitz key of RSS; [`DEFAULT_RSS_KEY`] if it is not given.
     pub rss_key: Option<[u8; 40]>,
     /// Pages and NUMA node of the rings. Without a node here they go to the device's node, where
@@ -113,6 +117,9 @@ impl PortConfig {
                 given: rx + tx,
                 max: limits.queues,
             });
+        }
+        if self.rx_interrupts && limits.silent {
+            return Err(Error::NoInterrupts);
         }
         let mut rounded = Vec::new();
         let rx_depths = self.rx.iter_mut().map(|queue| &mut queue.depth).enumerate();
@@ -261,7 +268,7 @@ mod tests {
     }
 
     fn limits() -> Limits {
-        Limits::of(&attributes(), None).unwrap()
+        Limits::of(&attributes(), None, 16).unwrap()
     }
 
     fn refused(config: PortConfig) -> String {

@@ -260,7 +260,7 @@ fn ports(context: &Context, mut netdevs: Vec<Netdev>, found: &mut Vec<Found>) {
             None,
         ));
     }
-    let limits = Limits::of(attributes, context.ring_limit());
+    let limits = Limits::of(attributes, context.ring_limit(), context.comp_vectors());
     for port in 1..=attributes.phys_port_cnt {
         let at = netdevs
             .iter()

@@ -236,6 +236,23 @@ pub enum Error {
         max: u64,
     },
 
+    /// Receive interrupts, on a kernel that never sends one.
+    #[error(
+        "no receive interrupts on this kernel: its mana_ib creates completion queues without an          event queue, as before Linux 6.8, so waiting for a packet would never end; leave          rx_interrupts off and poll, or update the kernel"
+    )]
+    NoInterrupts,
+
+    /// The device is gone.
+    #[error(
+        "the device of port {port} of {pci} was removed or reset: close its ports and open them          again when it is back"
+    )]
+    DeviceRemoved {
+        /// PCI function.
+        pci: PciAddress,
+        /// Number of the port, from 1.
+        port: u8,
+    },
+
     /// The port was not configured.
     #[error("the port is not configured: call Port::configure before Port::start")]
     NotConfigured,

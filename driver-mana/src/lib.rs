@@ -63,6 +63,7 @@ mod capabilities;
 mod config;
 mod discover;
 mod error;
+mod event;
 mod info;
 mod limits;
 #[cfg(feature = "smoltcp")]
@@ -77,6 +78,7 @@ mod stats;
 pub use config::{DEFAULT_RSS_KEY, PortConfig, RxQueueConfig, TxQueueConfig, buffers_needed};
 pub use discover::{Candidate, discover};
 pub use error::Error;
+pub use event::PortEvent;
 pub use info::PortInfo;
 pub use limits::{MAX_DEPTH, MAX_RX_QUEUES, MIN_DEPTH};
 pub use port::{Port, Queues};
@@ -85,5 +87,5 @@ pub use selector::Selector;
 
 // Named by this crate's signatures and documentation.
 pub use mana_verbs::ProviderChoice;
-pub use pmd_api::{RxBurst, TxBurst};
+pub use pmd_api::{RxBurst, RxInterrupt, TxBurst};
 pub use uverbs_abi::System;

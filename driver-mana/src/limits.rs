@@ -32,14 +32,20 @@ pub(crate) struct Limits {
     /// Bytes of a pool.
     pub(crate) pool_bytes: u64,
     pub(crate) tx_segments: u32,
+    /// Whether the kernel sends no completion events.
+    pub(crate) silent: bool,
 }
 
 impl Limits {
     /// The limits of a device's ports, where the provider makes rings of `ring_limit` entries at
-    /// most.
+    /// most and the kernel has `vectors` completion vectors.
     ///
     /// The error names the attribute with which no port can run.
-    pub(crate) fn of(device: &DeviceAttributes, ring_limit: Option<u32>) -> Result<Self, String> {
+    pub(crate) fn of(
+        device: &DeviceAttributes,
+        ring_limit: Option<u32>,
+        vectors: u32,
+    ) -> Result<Self, String> {
         let at_least = |name: &str, value: u32, needed: u32| {
             (value >= needed)
                 .then_some(value)
@@ -66,8 +72,23 @@ impl Limits {
             // Not max_sge: that is the smaller of send and receive, while the kernel takes 30 for
             // sending whatever it reports (reference/mana-hardware.md §4.5, §4.7).
             tx_segments: MAX_TX_SGES as u32,
+            silent: is_first_mana_ib(device, vectors),
         })
     }
+}
+
+/// Whether the kernel's mana_ib is of the first form (Linux 6.2 to 6.7, and backports of it such as
+/// Azure's 5.15), which creates every CQ without an event queue (reference/mana-hardware.md §4.10).
+///
+/// The kernel's release would not tell, because distributions backport. What tells is that this form
+/// answers with constants where later ones pass on what the adapter says (`mana_ib_query_device`:
+/// MANA_MAX_NUM_QUEUES, MAX_SEND_BUFFERS_PER_QUEUE, MANA_IB_MAX_MR, no number of CQs) and has one
+/// completion vector (`mana_ib_probe`): the commit before the one that brought events replaced the
+/// constants (2c20e20b22d9, c15d7802a424, one series). One vector alone tells nothing: 6.8 still has
+/// it, with events, and so has a VM of one CPU. Where it can't be told, interrupts are allowed.
+fn is_first_mana_ib(device: &DeviceAttributes, vectors: u32) -> bool {
+    let told = (device.max_qp, device.max_qp_wr, device.max_cqe);
+    vectors == 1 && told == (64, 256, 256) && device.max_cq == 0 && device.max_mr >= 0xFF_FFFF
 }
 
 /// The largest power of two that is not above `n`, which is not 0.
@@ -101,7 +122,7 @@ pub(crate) mod tests {
 
     #[test]
     fn usual_devices_give_64_receive_queues_and_2048_descriptors() {
-        let limits = Limits::of(&attributes(), None).unwrap();
+        let limits = Limits::of(&attributes(), None, 16).unwrap();
         assert_eq!(limits.rx_queues, 64);
         assert_eq!(limits.tx_queues, 1000);
         assert_eq!(limits.depth, 2048);
@@ -115,8 +136,32 @@ pub(crate) mod tests {
             max_pd: 0,
             ..attributes()
         };
-        let limits = Limits::of(&untold, None).unwrap();
+        let limits = Limits::of(&untold, None, 16).unwrap();
         assert_eq!((limits.queues, limits.rx_queues), (u32::MAX, 64));
+    }
+
+    #[test]
+    fn only_the_constants_of_the_first_mana_ib_with_one_vector_mean_no_events() {
+        let first = DeviceAttributes {
+            max_qp: 64,
+            max_qp_wr: 256,
+            max_cqe: 256,
+            max_cq: 0,
+            max_mr: 0xFF_FFFF,
+            max_pd: 0,
+            ..attributes()
+        };
+        let silent =
+            |device: &DeviceAttributes, vectors| Limits::of(device, None, vectors).unwrap().silent;
+        assert!(silent(&first, 1));
+        // As reviewed, before it was merged.
+        let max_mr = i32::MAX as u32;
+        assert!(silent(&DeviceAttributes { max_mr, ..first }, 1));
+        assert!(!silent(&first, 2), "a vector a CPU came later than events");
+        // A VM of one CPU, or 6.8: numbers are the adapter's.
+        assert!(!silent(&attributes(), 1));
+        let max_cq = 1024;
+        assert!(!silent(&DeviceAttributes { max_cq, ..first }, 1));
     }
 
     #[test]
@@ -127,7 +172,7 @@ pub(crate) mod tests {
             max_cqe: 1500,
             ..attributes()
         };
-        let limits = Limits::of(&odd, None).unwrap();
+        let limits = Limits::of(&odd, None, 16).unwrap();
         assert_eq!(
             (limits.rx_queues, limits.tx_queues, limits.depth),
             (16, 31, 1024)
@@ -136,13 +181,13 @@ pub(crate) mod tests {
 
     #[test]
     fn an_old_library_makes_smaller_rings_than_the_device_has() {
-        let limits = Limits::of(&attributes(), Some(256)).unwrap();
+        let limits = Limits::of(&attributes(), Some(256), 16).unwrap();
         assert_eq!((limits.depth, limits.old_library), (256, true));
         let small = DeviceAttributes {
             max_cqe: 128,
             ..attributes()
         };
-        let limits = Limits::of(&small, Some(256)).unwrap();
+        let limits = Limits::of(&small, Some(256), 16).unwrap();
         assert_eq!((limits.depth, limits.old_library), (128, false));
     }
 
@@ -158,7 +203,7 @@ pub(crate) mod tests {
             max_pd: u32::MAX,
             ..attributes()
         };
-        let limits = Limits::of(&absurd, None).unwrap();
+        let limits = Limits::of(&absurd, None, 16).unwrap();
         assert_eq!((limits.rx_queues, limits.tx_queues), (64, 65_535));
         assert_eq!((limits.depth, limits.tx_segments), (65_536, 30));
     }
@@ -168,7 +213,7 @@ pub(crate) mod tests {
         let with = |change: fn(&mut DeviceAttributes)| {
             let mut attributes = attributes();
             change(&mut attributes);
-            Limits::of(&attributes, None).unwrap_err()
+            Limits::of(&attributes, None, 16).unwrap_err()
         };
         assert_eq!(
             with(|a| a.max_qp = 0),

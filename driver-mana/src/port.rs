@@ -1,7 +1,9 @@
 //! A port from open to close.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use mana_verbs::EventListener;
 use pmd_api::{Capabilities, PortStats, QueueStats};
 use uverbs_abi::System;
 
@@ -11,7 +13,7 @@ use crate::queue::{RxQueue, TxQueue};
 use crate::start::Start;
 use crate::started::Started;
 use crate::stats::{Totals, port_stats};
-use crate::{Error, PortConfig, PortInfo, Selector};
+use crate::{Error, PortConfig, PortEvent, PortInfo, Selector};
 
 /// The queues of a started port, handed out by [`Port::start`] and taken back by [`Port::stop`].
 ///
@@ -35,6 +37,7 @@ pub struct Port {
     usable: Usable,
     info: PortInfo,
     id: u16,
+    events: EventListener,
     config: Option<PortConfig>,
     started: Option<Arc<Started>>,
     rx: Totals,
@@ -59,13 +62,14 @@ impl Port {
     ///   its uverbs node is missing, or because its provider can't be had.
     pub fn open(system: &Arc<dyn System>, selector: &Selector) -> Result<Vec<Self>, Error> {
         let chosen = choose(system.as_ref(), selector)?;
-        Ok((0..)
+        (0..)
             .zip(chosen)
             .map(|(id, usable)| Self::new(system, usable, id))
-            .collect())
+            .collect()
     }
 
-    fn new(system: &Arc<dyn System>, usable: Usable, id: u16) -> Self {
+    fn new(system: &Arc<dyn System>, usable: Usable, id: u16) -> Result<Self, Error> {
+        let events = usable.context.listen()?;
         let (context, limits) = (&usable.context, &usable.limits);
         let device = context.device();
         let info = PortInfo {
@@ -95,16 +99,17 @@ impl Port {
             info.provider_note,
             info.driver_id,
         );
-        Self {
+        Ok(Self {
             system: Arc::clone(system),
             usable,
             info,
             id,
+            events,
             config: None,
             started: None,
             rx: Totals::default(),
             tx: Totals::default(),
-        }
+        })
     }
 
     /// Where the port is and what it can do.
@@ -116,7 +121,7 @@ impl Port {
     /// What the port can do, and for the rest whether device, kernel or driver is missing.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        capabilities()
+        capabilities(&self.usable.limits)
     }
 
     /// Sets the number that received packets carry as [`pmd_api::Mbuf::port`], from the next start
@@ -162,7 +167,11 @@ impl Port {
             config,
             id: self.id,
         }
-        .run()?;
+        .run()
+        .map_err(|error| match error {
+            Error::Verbs(error) if error.is_disassociated() => self.removed(),
+            error => error,
+        })?;
         let rx = running
             .rx
             .iter()
@@ -223,6 +232,37 @@ impl Port {
         } else {
             Ok(())
         }
+    }
+
+    /// The oldest event of the port that was not asked for yet, from its opening on. Never waits.
+    ///
+    /// From the moment one of the ports of a device has told [`PortEvent::DeviceRemoved`], the
+    /// transmit queues of all of them take no packet more. [`Port::stop`] and [`Port::close`] work
+    /// as ever then; the buffers that the device had come home when the last port of the device is
+    /// closed and its last queue dropped, which is when the kernel is known to have let go of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verbs`] where events can't be read.
+    pub fn next_event(&mut self) -> Result<Option<PortEvent>, Error> {
+        while let Some(event) = self.events.next_event()? {
+            if let Some(event) = PortEvent::of(event, self.info.port) {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Readable, for poll and epoll, while [`Port::next_event`] should be asked, which may then have
+    /// nothing for this port. Close-on-exec; valid as long as the port.
+    #[must_use]
+    pub fn event_fd(&self) -> BorrowedFd<'_> {
+        self.events.fd()
+    }
+
+    fn removed(&self) -> Error {
+        let (pci, port) = (self.info.pci, self.info.port);
+        Error::DeviceRemoved { pci, port }
     }
 
     /// Whether the port is started.

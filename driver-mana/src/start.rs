@@ -22,7 +22,7 @@ const SQ_BYTES: usize = 64;
 const RQ_BYTES: usize = 32;
 /// Bytes of a completion.
 const CQE_BYTES: usize = 64;
-/// Nothing waits for completion events, so every queue may share the first vector.
+/// Vector of queues whose completions nobody waits for.
 const COMP_VECTOR: u32 = 0;
 
 /// What a start works from.
@@ -160,19 +160,26 @@ impl Start<'_> {
     ) -> Result<(), Error> {
         let mut work_queues = Vec::new();
         let mut rings = Vec::new();
-        for queue in &self.config.rx {
+        for (index, queue) in (0..).zip(&self.config.rx) {
             let ring = take(arena, queue.depth, RQ_BYTES)?;
             let cq_ring = take(arena, queue.depth, CQE_BYTES)?;
-            let cq = pd.create_cq(cq_ring.clone(), queue.depth, COMP_VECTOR, None)?;
+            // A channel each, so that each queue has a descriptor and its events are its own.
+            let (channel, vector) = if self.config.rx_interrupts {
+                let vectors = context.comp_vectors().max(1);
+                (Some(context.create_channel()?), index % vectors)
+            } else {
+                (None, COMP_VECTOR)
+            };
+            let cq = pd.create_cq(cq_ring.clone(), queue.depth, vector, channel.as_ref())?;
             work_queues.push(pd.create_work_queue(ring.clone(), queue.depth, cq)?);
-            rings.push((ring, cq_ring));
+            rings.push((ring, cq_ring, channel));
         }
         let key = self.config.rss_key.as_ref().unwrap_or(&DEFAULT_RSS_KEY);
         // From here on the queues are live; `running` knows what may be freed when.
         let rss = running
             .rss
             .insert(pd.create_rss(self.info.port, work_queues, key)?);
-        for ((index, queue), (ring, cq_ring)) in (0..).zip(&self.config.rx).zip(rings) {
+        for ((index, queue), (ring, cq_ring, interrupts)) in (0..).zip(&self.config.rx).zip(rings) {
             let registered = keys.iter().find(|(pool, _)| *pool == queue.pool.id());
             let &(_, lkey) = registered.expect("every pool of the configuration was registered");
             let setup = RxSetup {
@@ -185,6 +192,7 @@ impl Start<'_> {
                 depth: queue.depth,
                 pool: queue.pool.clone(),
                 lkey,
+                interrupts,
             };
             running.rx.push(Some(RxCore::new(setup)?));
         }

@@ -35,12 +35,14 @@ impl Running {
     fn finish(&mut self) -> Result<(), VerbsError> {
         let rss = self.rss.take().map_or(Ok(()), RssQueuePair::destroy);
         for core in self.rx.drain(..).flatten() {
-            core.release(rss.is_ok());
+            core.release(&rss);
         }
-        let tx = self.tx.drain(..).flatten().map(|core| core.destroy());
-        let mut result = tx.fold(rss, Result::and);
+        let mut result = unless_gone(rss);
+        for core in self.tx.drain(..).flatten() {
+            result = result.and(unless_gone(core.destroy()));
+        }
         for region in self.regions.drain(..) {
-            result = result.and(region.destroy());
+            result = result.and(unless_gone(region.destroy()));
         }
         self.pd = None;
         result
@@ -53,6 +55,14 @@ impl Drop for Running {
             tracing::error!("{}: not taken apart completely: {error}", self.name);
         }
     }
+}
+
+/// Of a device that is gone, the kernel has destroyed everything itself.
+fn unless_gone(destroyed: Result<(), VerbsError>) -> Result<(), VerbsError> {
+    destroyed.or_else(|error| match error.is_disassociated() {
+        true => Ok(()),
+        false => Err(error),
+    })
 }
 
 /// A started port: the home of its queues.

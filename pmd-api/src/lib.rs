@@ -28,6 +28,7 @@
 mod batch;
 mod burst;
 mod capabilities;
+mod interrupt;
 mod mbuf;
 mod meta;
 mod offload;
@@ -39,6 +40,7 @@ mod sync;
 pub use batch::Batch;
 pub use burst::{Reject, RxBurst, TxBurst, TxOutcome};
 pub use capabilities::{Capabilities, Support};
+pub use interrupt::{Armed, InterruptError, RxInterrupt, Wake};
 pub use mbuf::{Mbuf, MbufError, SegmentRef, Segments, SegmentsMut};
 pub use offload::{
     Checksum, ChecksumError, HashType, InternetSum, OffloadError, RxWord, TxFlags, TxOffload,

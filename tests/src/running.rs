@@ -25,6 +25,8 @@ pub struct Plan {
     /// Buffers that a thread's cache record of a pool aims to hold. 0, as by default: no caches, so
     /// that every buffer can be taken from any thread.
     pub cache: u32,
+    /// Whether receive queues can wake their owners.
+    pub rx_interrupts: bool,
     /// Toeplitz key, where not the default one.
     pub rss_key: Option<[u8; 40]>,
     /// What pages pools and rings lie in. Ordinary ones by default: tests must not depend on what
@@ -41,6 +43,7 @@ impl Default for Plan {
             packet: 2048,
             spare: 64,
             cache: 0,
+            rx_interrupts: false,
             rss_key: None,
             huge: HugePages::Never,
         }
@@ -125,6 +128,7 @@ impl<'a> Running<'a> {
             rx: vec![rx; plan.rx],
             tx: vec![TxQueueConfig { depth: plan.depth }; plan.tx],
             tx_pools: vec![tx_pool.clone()],
+            rx_interrupts: plan.rx_interrupts,
             rss_key: plan.rss_key,
             memory: plan.memory(),
         };

@@ -55,4 +55,6 @@ suites! {
     garbage_cqe
     vport_offset
     queue_ids
+    rx_interrupt
+    device_fatal
 }

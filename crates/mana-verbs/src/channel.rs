@@ -2,11 +2,13 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uverbs_abi::Errno;
 
+use crate::fd::wait_readable;
 use crate::provider::Channel;
-use crate::{Context, VerbsError, operation};
+use crate::{Context, VerbsError, Waited, operation};
 
 /// A completion channel. Clones name the same one; it is closed when the last clone and the last
 /// completion queue that uses it are dropped.
@@ -50,6 +52,18 @@ impl CompletionChannel {
         self.inner.channel.next_event().map_err(error)
     }
 
+    /// Sleeps until there is an event for [`CompletionChannel::next_event`], at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Where the channel can't be waited for.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Waited, VerbsError> {
+        wait_readable(self.fd(), timeout).map_err(|errno| {
+            let operation = operation::READ_COMPLETION_EVENT;
+            VerbsError::kernel(self.inner.context.device_name(), operation, errno)
+        })
+    }
+
     /// What the provider calls it.
     pub(crate) fn name(&self) -> u64 {
         self.inner.channel.name()
@@ -79,7 +93,11 @@ mod tests {
         let sent = script.calls["create cq"].inputs[&2].clone();
         let file = script.completion_events.as_mut().unwrap();
         file.write_all(&sent).unwrap();
+        drop(script);
+        assert_eq!(channel.wait(None).unwrap(), Waited::Event);
         assert_eq!(channel.next_event().unwrap(), Some(cq.user_handle()));
+        let waited = channel.wait(Some(Duration::ZERO)).unwrap();
+        assert_eq!(waited, Waited::TimedOut);
         assert_eq!(cq.user_handle(), 2);
     }
 

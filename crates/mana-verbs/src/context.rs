@@ -3,17 +3,17 @@
 use std::any::Any;
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use uverbs_abi::ids::VENDOR_MICROSOFT;
 use uverbs_abi::{DoorbellKind, IbDevice, System};
 
+use crate::listener::Listeners;
 use crate::object::Object;
 use crate::provider::{self, ObjectKind, Opened, Provider};
 use crate::{
-    AsyncEvent, CompletionChannel, DeviceAttributes, PortAttributes, ProtectionDomain,
+    CompletionChannel, DeviceAttributes, EventListener, PortAttributes, ProtectionDomain,
     ProviderChoice, VerbsError, operation,
 };
 
@@ -31,6 +31,7 @@ struct Inner {
     /// The process that opened the context; a forked child only owns copies.
     pid: u32,
     provider: ManuallyDrop<Box<dyn Provider>>,
+    listeners: Listeners,
     /// What may be dropped only after the provider has closed the context.
     after_close: ManuallyDrop<Mutex<Vec<Box<dyn Any + Send>>>>,
 }
@@ -99,6 +100,7 @@ impl Context {
                 provider_note: note,
                 pid: std::process::id(),
                 provider: ManuallyDrop::new(provider),
+                listeners: Listeners::default(),
                 after_close: ManuallyDrop::new(Mutex::default()),
             }),
         })
@@ -156,21 +158,21 @@ impl Context {
         self.raw().comp_vectors()
     }
 
-    /// Becomes readable when there is an event for [`Context::next_async_event`]; non-blocking.
-    #[must_use]
-    pub fn async_fd(&self) -> BorrowedFd<'_> {
-        self.raw().async_fd()
-    }
-
-    /// The oldest asynchronous event, if there is one. Never waits.
+    /// A listener to the asynchronous events of the device from now on, those not read by anybody
+    /// yet included.
     ///
     /// # Errors
     ///
-    /// Where the event file can't be read.
-    pub fn next_async_event(&self) -> Result<Option<AsyncEvent>, VerbsError> {
-        self.raw().next_async_event().map_err(|errno| {
-            VerbsError::kernel(self.device_name(), operation::READ_ASYNC_EVENT, errno)
-        })
+    /// `EMFILE` where the process has no file descriptor left.
+    pub fn listen(&self) -> Result<EventListener, VerbsError> {
+        EventListener::new(self)
+    }
+
+    /// Whether a listener has read that the device is gone ([`crate::AsyncEvent::DeviceFatal`]).
+    #[inline]
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.inner.listeners.is_removed()
     }
 
     /// The doorbell register of queue `queue_id`: 8-byte aligned and valid for 64-bit atomic
@@ -214,6 +216,10 @@ impl Context {
         things.push(Box::new(thing));
     }
 
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.inner.listeners
+    }
+
     pub(crate) fn raw(&self) -> &dyn Provider {
         &**self.inner.provider
     }
@@ -250,6 +256,7 @@ mod tests {
     use zerocopy::IntoBytes;
 
     use super::*;
+    use crate::AsyncEvent;
     use crate::scripted::Machine;
 
     #[test]
@@ -356,7 +363,8 @@ mod tests {
     fn events_are_read_one_by_one_without_waiting() {
         let machine = Machine::new();
         let context = machine.context();
-        assert_eq!(context.next_async_event().unwrap(), None);
+        let listener = context.listen().unwrap();
+        assert_eq!(listener.next_event().unwrap(), None);
         for (element, event_type) in [
             (2, EVENT_PORT_ERR),
             (1, EVENT_PORT_ACTIVE),
@@ -372,7 +380,7 @@ mod tests {
             let file = script.async_events.as_mut().unwrap();
             file.write_all(event.as_bytes()).unwrap();
         }
-        let next = || context.next_async_event().unwrap();
+        let next = || listener.next_event().unwrap();
         assert_eq!(next(), Some(AsyncEvent::PortError(2)));
         assert_eq!(next(), Some(AsyncEvent::PortActive(1)));
         assert_eq!(next(), Some(AsyncEvent::DeviceFatal));

@@ -1,6 +1,8 @@
 //! File descriptors that the kernel or a model hands out: event files and channels.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
 
 use uverbs_abi::Errno;
 use zerocopy::{FromBytes, IntoBytes};
@@ -86,6 +88,106 @@ pub(crate) fn read_record<T: FromBytes + IntoBytes>(
     }
 }
 
+/// How waiting for events of a descriptor ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// There is something to read.
+    Event,
+    /// The time is over.
+    TimedOut,
+    /// A signal handler of this process has run.
+    Signal,
+    /// Nothing comes any more: the device is gone.
+    Closed,
+}
+
+/// Sleeps until there is something to read, at most `timeout`.
+pub(crate) fn wait_readable(
+    fd: BorrowedFd<'_>,
+    timeout: Option<Duration>,
+) -> Result<Waited, Errno> {
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: one pollfd, which is a live local; the time is a live local or null, the mask null.
+    match unsafe { libc::ppoll(&mut poll, 1, timeout, ptr::null()) } {
+        0 => Ok(Waited::TimedOut),
+        1 if poll.revents & libc::POLLIN != 0 => Ok(Waited::Event),
+        1 => Ok(Waited::Closed),
+        _ => match last_errno() {
+            Errno::EINTR => Ok(Waited::Signal),
+            errno => Err(errno),
+        },
+    }
+}
+
+/// A descriptor that is readable while something was counted, non-blocking and close-on-exec.
+pub(crate) fn event_counter() -> Result<OwnedFd, Errno> {
+    // SAFETY: eventfd touches no memory.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    // SAFETY: a descriptor that was just opened has no other owner.
+    unsafe { opened(fd) }
+}
+
+/// Counts one up.
+pub(crate) fn raise(counter: BorrowedFd<'_>) -> Result<(), Errno> {
+    let one = 1_u64.to_ne_bytes();
+    // SAFETY: the bytes are a live local of that length.
+    match unsafe { libc::write(counter.as_raw_fd(), one.as_ptr().cast(), one.len()) } {
+        8 => Ok(()),
+        // As high as it goes, so readable already.
+        _ => match last_errno() {
+            Errno::EAGAIN => Ok(()),
+            errno => Err(errno),
+        },
+    }
+}
+
+/// Sets it to zero.
+pub(crate) fn clear(counter: BorrowedFd<'_>) -> Result<(), Errno> {
+    read_record::<u64>(counter).map(drop)
+}
+
+/// A descriptor, close-on-exec, that is readable while one of `members` is.
+pub(crate) fn poll_set(members: &[BorrowedFd<'_>]) -> Result<OwnedFd, Errno> {
+    // SAFETY: epoll_create1 touches no memory.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    // SAFETY: a descriptor that was just opened has no other owner.
+    let set = unsafe { opened(fd) }?;
+    for member in members {
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: 0,
+        };
+        let (set, member) = (set.as_raw_fd(), member.as_raw_fd());
+        // SAFETY: both descriptors are open as long as they are borrowed; the event is a live local.
+        if unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_ADD, member, &mut event) } != 0 {
+            return Err(last_errno());
+        }
+    }
+    Ok(set)
+}
+
+/// Takes over what a system call returned.
+///
+/// # Safety
+///
+/// Unless it is negative, `fd` was opened by the last system call.
+unsafe fn opened(fd: RawFd) -> Result<OwnedFd, Errno> {
+    if fd < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: open, and nobody else has it yet.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Write, pipe};
@@ -104,6 +206,36 @@ mod tests {
         assert_eq!(read_record::<u64>(reader.as_fd()), Err(Errno::EPROTO));
         drop(writer);
         assert_eq!(read_record::<u64>(reader.as_fd()), Err(Errno::EPROTO));
+    }
+
+    #[test]
+    fn waiting_ends_with_an_event_with_the_time_or_with_the_other_end() {
+        let (reader, mut writer) = pipe().unwrap();
+        let wait = |timeout| wait_readable(reader.as_fd(), timeout);
+        let brief = Some(Duration::from_micros(300));
+        assert_eq!(wait(brief), Ok(Waited::TimedOut));
+        writer.write_all(&[1]).unwrap();
+        assert_eq!(wait(None), Ok(Waited::Event));
+        drop(writer);
+        assert_eq!(wait(Some(Duration::MAX)), Ok(Waited::Event), "read first");
+        assert_eq!(read_record::<u8>(reader.as_fd()), Ok(Some(1)));
+        assert_eq!(wait(None), Ok(Waited::Closed));
+    }
+
+    #[test]
+    fn a_counter_and_a_set_with_it_are_readable_until_it_is_cleared() {
+        let (counter, other) = (event_counter().unwrap(), event_counter().unwrap());
+        let set = poll_set(&[other.as_fd(), counter.as_fd()]).unwrap();
+        let wait = || wait_readable(set.as_fd(), Some(Duration::ZERO));
+        assert_eq!(wait(), Ok(Waited::TimedOut));
+        for _ in 0..2 {
+            raise(counter.as_fd()).unwrap();
+        }
+        assert_eq!(wait(), Ok(Waited::Event));
+        for _ in 0..2 {
+            clear(counter.as_fd()).unwrap();
+            assert_eq!(wait(), Ok(Waited::TimedOut));
+        }
     }
 
     #[test]

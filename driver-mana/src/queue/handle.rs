@@ -30,6 +30,14 @@ impl RxQueue {
         Arc::ptr_eq(&self.home, home)
     }
 
+    pub(super) fn core(&self) -> Option<&RxCore> {
+        self.core.as_deref()
+    }
+
+    pub(super) fn core_mut(&mut self) -> Option<&mut RxCore> {
+        self.core.as_deref_mut()
+    }
+
     /// Index of the queue within its port, in the order of the configuration.
     #[must_use]
     pub fn index(&self) -> u16 {

@@ -7,6 +7,7 @@
 
 mod counters;
 mod handle;
+mod interrupt;
 mod lkeys;
 mod rings;
 mod runs;
@@ -15,7 +16,7 @@ mod tx;
 
 use dma_memory::Segment;
 use gdma::RingError;
-use mana_verbs::{Context, QueueIds, SendQueue, VerbsError};
+use mana_verbs::{CompletionChannel, Context, QueueIds, SendQueue, VerbsError};
 use pmd_api::Pool;
 
 pub(crate) use counters::Counters;
@@ -73,4 +74,6 @@ pub(crate) struct RxSetup {
     pub(crate) pool: Pool,
     /// The key under which the pool is registered.
     pub(crate) lkey: u32,
+    /// The CQ's channel, if the port has receive interrupts.
+    pub(crate) interrupts: Option<CompletionChannel>,
 }

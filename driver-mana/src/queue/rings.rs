@@ -52,6 +52,12 @@ impl TxRings {
         })
     }
 
+    /// Whether the device is known to be gone.
+    #[inline]
+    pub(super) fn is_removed(&self) -> bool {
+        self.context.is_removed()
+    }
+
     /// The queue pair and its context, for its destruction; the rings are gone.
     pub(super) fn into_parts(self) -> (SendQueue, Context) {
         (self.queue, self.context)
@@ -65,7 +71,7 @@ pub(super) struct RxRings {
     pub(super) rq: ReceiveRing,
     pub(super) cq: CompletionRing,
     _segments: [Segment; 2],
-    _context: Context,
+    context: Context,
 }
 
 impl RxRings {
@@ -96,8 +102,13 @@ impl RxRings {
             rq,
             cq,
             _segments: [ring, cq_ring],
-            _context: context,
+            context,
         })
+    }
+
+    /// The context of both.
+    pub(super) fn context(&self) -> &Context {
+        &self.context
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use gdma::cqe::{Cqe, rx};
 use gdma::{CqCursor, Polled};
+use mana_verbs::{CompletionChannel, VerbsError};
 use pmd_api::{Batch, Posted, RxShadowRing};
 
 use super::rings::RxRings;
@@ -29,18 +30,20 @@ const TRUNCATED: u64 = rx::TRUNCATED as u64;
 /// What a receive queue's bursts work on.
 #[derive(Debug)]
 pub(crate) struct RxCore {
-    rings: RxRings,
+    pub(super) rings: RxRings,
     shadow: RxShadowRing,
     depth: u32,
     threshold: u32,
     /// A coalesced completion whose packets did not all fit the last burst, and the next of them.
-    partial: Option<(Cqe, usize)>,
+    pub(super) partial: Option<(Cqe, usize)>,
     /// Buffers that could not be allocated and were counted as such.
     unfilled: u32,
     /// The device overtook us; nothing is received any more until the port is started again.
-    failed: bool,
-    index: u16,
+    pub(super) failed: bool,
+    pub(super) index: u16,
     counters: Arc<Counters>,
+    /// How the queue wakes its owner.
+    pub(super) interrupts: Option<CompletionChannel>,
 }
 
 /// Packets taken from the completion queue that are not handed over yet.
@@ -80,6 +83,7 @@ impl RxCore {
             depth,
             pool,
             lkey,
+            interrupts,
         } = setup;
         let size = pool.data_room() - pmd_api::HEADROOM as u32;
         let mut core = Box::new(Self {
@@ -92,6 +96,7 @@ impl RxCore {
             failed: false,
             index,
             counters: Arc::default(),
+            interrupts,
         });
         core.refill();
         Ok(core)
@@ -113,11 +118,15 @@ impl RxCore {
         &self.counters
     }
 
-    /// Brings the posted buffers home, now that the RSS queue pair was destroyed; if it was not the
-    /// device may still write to them, and they are leaked.
-    pub(crate) fn release(self: Box<Self>, device_stopped: bool) {
-        if !device_stopped {
-            std::mem::forget(self.shadow);
+    /// Brings the posted buffers home, now that the RSS queue pair was destroyed. If the device is gone
+    /// they come home when its context is closed; otherwise the device may still write to them, and
+    /// they are leaked.
+    pub(crate) fn release(self: Box<Self>, destroyed: &Result<(), VerbsError>) {
+        let Self { rings, shadow, .. } = *self;
+        match destroyed {
+            Ok(()) => drop(shadow),
+            Err(error) if error.is_disassociated() => rings.context().drop_after_close(shadow),
+            Err(_) => std::mem::forget(shadow),
         }
     }
 
@@ -236,7 +245,7 @@ impl RxCore {
     }
 
     /// Posts as many buffers as are missing, or as the pool has.
-    fn refill(&mut self) {
+    pub(super) fn refill(&mut self) {
         let missing = self.depth - self.shadow.len();
         let (rq, start) = (&self.rings.rq, self.rings.rq.head());
         let filled = self.shadow.refill(missing, |offset, address| {

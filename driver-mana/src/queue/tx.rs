@@ -159,7 +159,7 @@ impl TxCore {
         {
             self.reap();
         }
-        if self.failed {
+        if self.failed || self.rings.is_removed() {
             return TxOutcome {
                 sent: 0,
                 rejected: None,

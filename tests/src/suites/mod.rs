@@ -3,6 +3,7 @@
 
 mod checksum_offload;
 mod clones;
+mod device_fatal;
 mod errno_at_every_operation;
 mod full_ring;
 mod garbage_cqe;
@@ -15,6 +16,7 @@ pub mod restart;
 mod ring_laps;
 mod rss;
 mod rx_burst_boundary;
+mod rx_interrupt;
 mod rx_truncated;
 mod send_only;
 mod smoke;
@@ -76,6 +78,8 @@ pub const ALL: &[Suite] = &[
     garbage_cqe::SUITE,
     vport_offset::SUITE,
     queue_ids::SUITE,
+    rx_interrupt::SUITE,
+    device_fatal::SUITE,
 ];
 
 /// The suite of that name.

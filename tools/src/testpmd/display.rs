@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use mana_pmd::PortEvent;
 use pmd_api::PortStats;
 use uverbs_abi::Mac;
 
@@ -181,6 +182,17 @@ pub fn port_statistics(out: &mut String, port: usize, stats: &PortStats, rates: 
         rates.tx_pps,
         rates.tx_bps,
     );
+}
+
+/// What testpmd prints when something happens to a port.
+pub fn event(number: usize, event: PortEvent) -> String {
+    let event = match event {
+        PortEvent::DeviceRemoved => "device removal",
+        PortEvent::NetdevUp => "netdev up",
+        PortEvent::NetdevDown => "netdev down",
+        _ => "unknown",
+    };
+    format!("\nPort {number}: {event} event\n")
 }
 
 #[cfg(test)]

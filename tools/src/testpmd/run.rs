@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dma_memory::HugePages;
+use mana_pmd::PortEvent;
 use pmd_api::PortStats;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -216,7 +217,7 @@ fn forward(
 /// was given, the end of every source of packets.
 fn wait(
     machine: &Machine,
-    ports: &[StartedPort],
+    ports: &mut [StartedPort],
     app: &AppArgs,
     forwarding: &Forwarding,
     pulses: &[Arc<Pulse>],
@@ -233,7 +234,7 @@ fn wait(
     let mut calm = Calm::default();
     loop {
         let now = Instant::now();
-        if stop.load(Relaxed) {
+        if stop.load(Relaxed) || tell_events(ports)? {
             return Ok(());
         }
         match app.duration {
@@ -258,6 +259,23 @@ fn wait(
         let tick = end.map_or(TICK, |end| end.saturating_duration_since(now).min(TICK));
         thread::sleep(tick);
     }
+}
+
+/// Prints what has happened to the ports, as dpdk-testpmd does. True if one was removed: forwarding
+/// stops then, and as there is no prompt here, the program with it.
+fn tell_events(ports: &mut [StartedPort]) -> Result<bool, Error> {
+    let mut removed = false;
+    for (number, port) in ports.iter_mut().enumerate() {
+        let event = |error| Error::Port {
+            port: number,
+            error,
+        };
+        while let Some(happened) = port.port.next_event().map_err(event)? {
+            removed |= happened == PortEvent::DeviceRemoved;
+            say(&display::event(number, happened))?;
+        }
+    }
+    Ok(removed)
 }
 
 /// Decides that nothing moves any more: over several looks in a row the sources are drained, no

@@ -204,6 +204,7 @@ impl StartedPort {
                 .collect(),
             tx_pools: pools.all(),
             rss_key: None,
+            rx_interrupts: false,
             memory: RegionOptions { huge, numa_node },
         })
         .map_err(refused)?;

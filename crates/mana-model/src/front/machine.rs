@@ -268,6 +268,8 @@ impl Function {
         self.gone = true;
         for context in self.contexts.values_mut() {
             context.destroy_all(&mut self.device, &mut self.ports);
+            // The kernel ends them: whoever sleeps on one wakes.
+            context.channels.clear();
             context.device_fatal();
         }
     }
