@@ -56,5 +56,6 @@ suites! {
     vport_offset
     queue_ids
     rx_interrupt
+    rx_wakeup
     device_fatal
 }

@@ -18,6 +18,7 @@ mod rss;
 mod rx_burst_boundary;
 mod rx_interrupt;
 mod rx_truncated;
+mod rx_wakeup;
 mod send_only;
 mod smoke;
 mod tx_error_cqes;
@@ -79,6 +80,7 @@ pub const ALL: &[Suite] = &[
     vport_offset::SUITE,
     queue_ids::SUITE,
     rx_interrupt::SUITE,
+    rx_wakeup::SUITE,
     device_fatal::SUITE,
 ];
 
