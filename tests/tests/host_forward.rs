@@ -109,13 +109,13 @@ fn iperf3_runs_both_ways_without_a_wrong_checksum() {
         return;
     };
     let (link, testpmd) = io(&host, 1, 1500);
-    for (target, arguments, what) in [
-        (SERVER[0], "", "TCP"),
-        (SERVER[1], "-R", "TCP back"),
-        (SERVER[1], "-u -b 100M", "UDP"),
-        (SERVER[0], "-u -b 100M -R", "UDP back"),
+    for (target, seconds, arguments, what) in [
+        (SERVER[0], 10, "", "TCP"),
+        (SERVER[1], 10, "-R", "TCP back"),
+        (SERVER[1], 3, "-u -b 100M", "UDP"),
+        (SERVER[0], 3, "-u -b 100M -R", "UDP back"),
     ] {
-        let flow = iperf(&link, target, 5, arguments);
+        let flow = iperf(&link, target, seconds, arguments);
         let speed = flow.bits_per_second * 1e-9;
         let missing = flow.missing;
         note(&format!(

@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+use std::fs;
+use std::path::Path;
+
 use conformance::host::{Host, Pinged, Testpmd};
 
 /// A thousand requests, two milliseconds apart, each answered once.
@@ -50,5 +53,37 @@ fn icmpecho_returns_what_was_sent_in_every_size() {
         }
     }
     namespace.counters().assert_no_errors();
+    testpmd.stop();
+}
+
+/// How often a thread of the process `id` whose name begins like this has slept.
+fn sleeps(id: u32, name: &str) -> Option<u64> {
+    let read = |task: &Path, file| fs::read_to_string(task.join(file)).unwrap_or_default();
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).expect("procfs");
+    let mut tasks = tasks.map(|task| task.expect("procfs").path());
+    let status = read(
+        &tasks.find(|task| read(task, "comm").starts_with(name))?,
+        "status",
+    );
+    let mut lines = status.lines();
+    let switches = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    switches.trim().parse().ok()
+}
+
+/// A core that spins has used up its time slice when a frame comes, and on a busy machine the frame
+/// waits for the next one: seconds have been seen.
+#[test]
+fn a_forwarding_core_behind_a_tap_sleeps_where_no_frame_comes() {
+    let Some(host) = Host::or_skip("a_forwarding_core_behind_a_tap_sleeps_where_no_frame_comes")
+    else {
+        return;
+    };
+    let namespace = host.namespace();
+    let device = format!("--vdev=model0,link=tap:tap0:netns={}", namespace.name());
+    let mut testpmd = Testpmd::start(&host, &device, "--forward-mode=icmpecho");
+    let id = testpmd.job.id();
+    testpmd.job.wait_until("the core sleeps", |_| {
+        sleeps(id, "lcore-").is_some_and(|sleeps| sleeps > 1000)
+    });
     testpmd.stop();
 }

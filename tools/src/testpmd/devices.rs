@@ -22,6 +22,8 @@ struct ModelRun {
     model: Model,
     /// Whether every source of packets ends.
     finite: bool,
+    /// Whether the host's kernel is behind a port.
+    taps: bool,
     runner: Runner,
 }
 
@@ -62,12 +64,12 @@ impl Machine {
                 found: " none".to_owned(),
             });
         }
-        let finite = is_finite(
-            devices
-                .iter()
-                .flat_map(|device| &device.ports)
-                .map(|p| &p.link),
-        );
+        let links = || {
+            let ports = devices.iter().flat_map(|device| &device.ports);
+            ports.map(|port| &port.link)
+        };
+        let finite = is_finite(links());
+        let taps = links().any(|link| matches!(link, LinkConfig::Tap(_)));
         let model = Model::new(ModelConfig {
             devices,
             doorbells: DoorbellMode::Polled,
@@ -96,6 +98,7 @@ impl Machine {
             model: Some(ModelRun {
                 model,
                 finite,
+                taps,
                 runner,
             }),
         })
@@ -164,6 +167,11 @@ impl Machine {
     /// Whether every source of packets is known to end, as a capture does that is replayed.
     pub fn is_finite(&self) -> bool {
         self.model.as_ref().is_some_and(|run| run.finite)
+    }
+
+    /// Whether the host's kernel is behind a port.
+    pub fn has_taps(&self) -> bool {
+        self.model.as_ref().is_some_and(|run| run.taps)
     }
 
     /// Whether every source of packets is known to end and has ended, with nothing in flight.

@@ -171,12 +171,15 @@ fn forward(
             generator.forward(&mut assigned.stream.lane());
         }
     }
-    // The device thread of a model is busy as well.
-    let polite = cores.crowded(
-        forwarding.cores.len(),
-        usize::from(is_model),
-        cores::allowed()?.len(),
-    );
+    // The device thread of a model is busy as well. Behind a tap so are the kernel and the programs
+    // that talk through it, wherever they run; and who spins has used up his time slice when a frame
+    // comes, while who sleeps is woken at once.
+    let polite = machine.has_taps()
+        || cores.crowded(
+            forwarding.cores.len(),
+            usize::from(is_model),
+            cores::allowed()?.len(),
+        );
     cores::pin(cores.main)?;
     let work = forwarding
         .cores
