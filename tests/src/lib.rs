@@ -19,6 +19,7 @@ pub mod stack;
 pub mod suites;
 pub mod toeplitz;
 mod tools;
+pub mod uverbs;
 
 pub use device::Device;
 pub use rig::Rig;

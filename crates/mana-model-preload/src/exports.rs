@@ -1,14 +1,14 @@
-//! The symbols that stand before the C library's. Functions that are variadic in C take their
+//! The symbols that stand before the C library's, and those of `mana_model.h`. Functions that are variadic in C take their
 //! optional argument always: the calling conventions of x86-64 and aarch64 Linux pass it in the
 //! same register, and whoever does not give it does not have it read.
 //!
 //! Functions in which a thread may be cancelled are `C-unwind` and hold nothing that needs dropping
 //! while they wait.
 
-use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
+use std::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 
 use crate::sys::{self, real};
-use crate::{files, netlink, stacks, state, trap};
+use crate::{control, files, netlink, stacks, state, trap};
 
 type Open = unsafe extern "C-unwind" fn(*const c_char, c_int, ...) -> c_int;
 type OpenAt = unsafe extern "C-unwind" fn(c_int, *const c_char, c_int, ...) -> c_int;
@@ -415,4 +415,19 @@ unsafe extern "C" fn pthread_create(
 ) -> c_int {
     // SAFETY: the program's arguments are those of the C function.
     unsafe { stacks::create(thread, attributes, start, argument) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn mana_model_control(
+    command: *const c_char,
+    answer: *mut c_char,
+    size: usize,
+) -> c_long {
+    // SAFETY: the program's arguments are those of the C function.
+    unsafe { control::command(command, answer, size) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn mana_model_step() -> c_long {
+    control::step()
 }

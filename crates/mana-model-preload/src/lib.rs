@@ -5,7 +5,7 @@
 //! socket. Everything else of the program goes to the C library as it came. A store to a doorbell
 //! page faults, and the fault is where the device takes it: `trap`.
 //!
-//! From the outside in: `exports` are the symbols; `files`, `netlink` and `trap` answer;
+//! From the outside in: `exports` are the symbols; `files`, `netlink`, `trap` and `control` answer;
 //! `state` is what is ours, behind the one lock of `gate`; `heap` is memory that never touches the
 //! program's own.
 
@@ -18,6 +18,7 @@
     )
 )]
 
+mod control;
 mod decode;
 #[cfg(not(test))]
 mod exports;

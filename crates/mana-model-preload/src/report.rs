@@ -21,6 +21,9 @@ extern "C" fn end() {
             state.model.step();
             state.model.step();
             write(held);
+            if let Some(control) = &state.control {
+                control.remove();
+            }
         }
     });
 }

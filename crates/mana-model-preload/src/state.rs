@@ -4,13 +4,14 @@
 
 use std::ffi::{CStr, c_int};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use mana_model::{DoorbellMode, LinkConfig, Model, ModelConfig, Node, Runner};
 
+use crate::control::{self, Control};
 use crate::gate::Held;
 use crate::{gate, report, sys};
 
@@ -22,6 +23,9 @@ const DOORBELL: &str = "MANA_MODEL_DOORBELL";
 /// Folder for what this process found.
 const REPORTS: &str = "MANA_MODEL_REPORTS";
 
+/// Path of the socket by which the model is steered.
+const CONTROL: &str = "MANA_MODEL_CONTROL";
+
 /// The model of this process.
 pub(crate) struct State {
     process: c_int,
@@ -29,6 +33,8 @@ pub(crate) struct State {
     /// Whether every store to a doorbell page is trapped.
     pub(crate) trap: bool,
     pub(crate) reports: Option<PathBuf>,
+    /// The socket, if one was asked for and this is no forked child: it stays its parent's.
+    pub(crate) control: Option<Control>,
     /// Links whose time goes on without doorbells need a thread.
     _runner: Option<Runner>,
 }
@@ -54,7 +60,7 @@ pub(crate) fn state(_held: &Held) -> &'static State {
             return known;
         }
     }
-    let state = Box::leak(Box::new(build(process)));
+    let state = Box::leak(Box::new(build(process, !known.is_null())));
     STATE.store(state, Ordering::Release);
     if known.is_null() {
         report::at_exit();
@@ -63,7 +69,7 @@ pub(crate) fn state(_held: &Held) -> &'static State {
             libc::pthread_atfork(
                 Some(gate::before_fork),
                 Some(gate::after_fork),
-                Some(gate::after_fork),
+                Some(in_child),
             )
         };
     }
@@ -78,8 +84,18 @@ pub(crate) fn existing(_held: &Held) -> Option<&'static State> {
     (known.process == sys::process()).then_some(known)
 }
 
-fn build(process: c_int) -> State {
-    match try_build(process) {
+/// After a fork, in the child.
+extern "C" fn in_child() {
+    let known = STATE.load(Ordering::Acquire);
+    // SAFETY: as in `state`.
+    if let Some(control) = unsafe { known.as_ref() }.and_then(|state| state.control.as_ref()) {
+        control.forget();
+    }
+    gate::after_fork();
+}
+
+fn build(process: c_int, forked: bool) -> State {
+    match try_build(process, forked) {
         Ok(state) => state,
         Err(why) => {
             sys::say(format_args!("mana model: error: {why}\n"));
@@ -89,7 +105,7 @@ fn build(process: c_int) -> State {
     }
 }
 
-fn try_build(process: c_int) -> Result<State, String> {
+fn try_build(process: c_int, forked: bool) -> Result<State, String> {
     let texts = std::env::var(DEVICES).map_err(|error| format!("{DEVICES}: {error}"))?;
     let devices = texts
         .lines()
@@ -114,12 +130,18 @@ fn try_build(process: c_int) -> Result<State, String> {
         },
     })
     .map_err(|error| error.to_string())?;
+    let path = std::env::var_os(CONTROL).filter(|_| !forked);
+    let control = match path {
+        Some(path) => Some(control::serve(Path::new(&path), &model)?),
+        None => None,
+    };
     let runner = (timed && trap).then(|| model.run());
     Ok(State {
         process,
         model,
         trap,
         reports: std::env::var_os(REPORTS).map(PathBuf::from),
+        control,
         _runner: runner,
     })
 }

@@ -3,11 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
+use mana_model::control::{BindError, ClientError};
+
 /// Each text names the cause and what mends it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line.
-    #[error("{0} (`mana model exec --help` shows the options)")]
+    #[error("{0} (`mana model --help` shows the options)")]
     Usage(String),
     /// A device that can't be.
     #[error("model: {0}")]
@@ -56,6 +58,12 @@ pub enum Error {
         /// What the system answered.
         cause: io::Error,
     },
+    /// The socket by which the model shall be steered.
+    #[error("--control: {0}")]
+    Control(#[from] BindError),
+    /// The model could not be asked, or did not do it.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The program could not be started or waited for.
     #[error("{}: {cause}", .program.display())]
     Start {

@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use mana_model::control::{BindError, SocketFile};
 use mana_model::{LinkConfig, Model};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -30,6 +31,12 @@ pub fn run(options: &Options) -> Result<u8, Error> {
     elf::check(&program)?;
     let library = preload::find()?;
     let config = options.machine()?;
+    // Before anything is started; the library binds it when the program looks for devices.
+    let control = options
+        .control
+        .as_deref()
+        .map(SocketPath::new)
+        .transpose()?;
     let tree = Tree::write(&Model::new(config)?, &tap_names(options)?)?;
     let mut command = Command::new(&program);
     command
@@ -43,9 +50,10 @@ pub fn run(options: &Options) -> Result<u8, Error> {
             if options.trap { "trap" } else { "step" },
         )
         .env("MANA_MODEL_REPORTS", tree.reports());
-    if let Some(control) = &options.control {
-        command.env("MANA_MODEL_CONTROL", control);
-    }
+    match &control {
+        Some(control) => command.env("MANA_MODEL_CONTROL", &control.0),
+        None => command.env_remove("MANA_MODEL_CONTROL"),
+    };
     let failed = |cause| Error::Start {
         program: program.clone(),
         cause,
@@ -62,6 +70,28 @@ pub fn run(options: &Options) -> Result<u8, Error> {
         0 if found > 0 => FINDINGS,
         code => code,
     })
+}
+
+/// The path of the control socket. What is left there by a program that was killed goes with it.
+struct SocketPath(PathBuf);
+
+impl SocketPath {
+    fn new(path: &Path) -> Result<Self, BindError> {
+        // The program may change its folder.
+        let path = std::path::absolute(path).map_err(|cause| BindError::Io {
+            path: path.to_owned(),
+            cause,
+        })?;
+        SocketFile::prepare(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        // A socket on which somebody listens is another's by now.
+        let _other = SocketFile::prepare(&self.0);
+    }
 }
 
 /// Waits for the program; passes on a request to end.

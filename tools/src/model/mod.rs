@@ -1,9 +1,10 @@
 //! `mana model`: the device model beside other programs.
 //!
-//! `exec` runs an unmodified program on it: `options` reads the command line, `elf` looks at the
+//! `control` steers the model of a running program. `exec` runs an unmodified program on it: `options` reads the command line, `elf` looks at the
 //! program, `tree` writes the sysfs that it will see, `preload` finds the library that answers in
 //! the kernel's place, `exec` puts them together and reports.
 
+mod control;
 mod elf;
 mod error;
 mod exec;
@@ -21,28 +22,39 @@ const FINDINGS: u8 = 3;
 
 const USAGE: &str = "\
 Usage: mana model exec [OPTIONS] -- PROGRAM [ARGUMENTS]
+       mana model control [--wait=SECONDS] SOCKET COMMAND...
 
 Runs an unmodified program on the device model: whatever opens MANA devices through libibverbs, such
 as ibv_devinfo and dpdk-testpmd, finds the model's. At the end the findings are printed; the exit
 code is the program's, 128 and the number of the signal that ended it, 3 if it succeeded and there
 are findings, 1 if it could not be run, 2 for a wrong command line.
 
-Options:
+Options of exec:
   --vdev=TEXT         a device, as for `mana testpmd`: model0,mac=..,kernel=6.12,link=.. (repeats);
                       pci=7870:00:00.0 names its address; without it one model0
   --driver-id=N       the kernel's driver id of every device without its own [20]
   --doorbell=trap     every doorbell is seen as it is stored (x86-64)
-  --doorbell=step     doorbells are plain memory, which the device reads when it is stepped
+  --doorbell=step     doorbells are plain memory, which the device reads when it is stepped, by the
+                      command `step` or the program's own call of mana_model_step (mana_model.h):
+                      for benchmarks; of queues that ring in between the last one is seen
+  --control=SOCKET    a Unix socket (mode 0600) by which the model is steered and read; it is there
+                      from when the program first looks for devices until its end
   --help              this text
+
+Control runs one command over the model behind SOCKET and prints the answer; `help` lists the
+commands. It exits 0 if the command was run, 3 if it is findings or take-findings and there are some,
+1 if it was refused or nobody listens (--wait waits for somebody), 2 for a wrong command line.
 ";
 
 /// Runs the words behind `mana model`.
 pub fn main(words: &[String]) -> ExitCode {
     let Some((command, rest)) = words.split_first() else {
-        return fail(&Error::Usage("expected a command: exec".to_owned()));
+        return fail(&Error::Usage(
+            "expected a command: exec or control".to_owned(),
+        ));
     };
     match command.as_str() {
-        "exec"
+        "exec" | "control"
             if rest
                 .iter()
                 .take_while(|word| *word != "--")
@@ -59,8 +71,12 @@ pub fn main(words: &[String]) -> ExitCode {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
         },
+        "control" => match control::run(rest) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error),
+        },
         other => fail(&Error::Usage(format!(
-            "unknown command `{other}`: there is exec"
+            "unknown command `{other}`: there are exec and control"
         ))),
     }
 }

@@ -123,26 +123,34 @@ impl Server {
                     clients.swap_remove(index);
                 }
             }
-            if polled[1].revents != 0 {
-                self.accept(&mut clients);
+            if polled[1].revents != 0 && !self.accept(&mut clients) {
+                return;
             }
         }
     }
 
-    fn accept(&self, clients: &mut Vec<Client>) {
-        let Ok((mut stream, _)) = self.listener.accept() else {
-            // It went away, or there are no descriptors: others may be freed meanwhile.
-            std::thread::sleep(Duration::from_millis(1));
-            return;
+    /// Takes a client in; `false` once the socket is gone, closed by a process that closes what it
+    /// does not know.
+    fn accept(&self, clients: &mut Vec<Client>) -> bool {
+        let mut stream = match self.listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Else it went away, or there are no descriptors: some may be freed meanwhile.
+                std::thread::sleep(Duration::from_millis(1));
+                let gone = [libc::EBADF, libc::ENOTSOCK, libc::EINVAL, libc::EOPNOTSUPP];
+                return error
+                    .raw_os_error()
+                    .is_none_or(|errno| !gone.contains(&errno));
+            }
         };
         if stream.set_write_timeout(Some(PATIENCE)).is_err() {
-            return;
+            return true;
         }
         if clients.len() == CLIENTS {
             // Who is refused learns it by the end of the connection, too.
             let _told =
                 stream.write_all(b"error 11 16 clients are connected: wait for one to end\n");
-            return;
+            return true;
         }
         self.open.note(-1, stream.as_raw_fd());
         clients.push(Client {
@@ -150,6 +158,7 @@ impl Server {
             pending: Vec::new(),
             open: Arc::clone(&self.open),
         });
+        true
     }
 }
 
