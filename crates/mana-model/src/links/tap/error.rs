@@ -14,7 +14,10 @@ pub enum TapError {
     #[error("{TUN} is missing (load the module: `modprobe tun`; in a container: `--device {TUN}`)")]
     NoTun,
     /// The tun device may not be opened.
-    #[error("{TUN} can't be opened: {0} (as root, or give this user access to it)")]
+    #[error(
+        "{TUN} can't be opened: {0} (run as root, or give this user access to the file, and \
+         CAP_NET_ADMIN unless root has made the tap for this user)"
+    )]
     NoAccess(io::Error),
     /// The right to make or to take the tap is missing.
     #[error(
@@ -96,5 +99,19 @@ fn namespace_fix(cause: &io::Error) -> &'static str {
         Some(libc::EPERM) => " (entering a namespace needs CAP_SYS_ADMIN: run as root)",
         Some(libc::EINVAL) => " (it is no file of a network namespace)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_open_the_tun_device_is_told_the_capability_too() {
+        let text = TapError::NoAccess(io::ErrorKind::PermissionDenied.into()).to_string();
+        assert!(
+            text.contains(TUN) && text.contains("CAP_NET_ADMIN"),
+            "{text}"
+        );
     }
 }
