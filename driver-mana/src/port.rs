@@ -175,13 +175,11 @@ impl Port {
         let rx = running
             .rx
             .iter()
-            .flatten()
             .map(|core| Arc::clone(core.counters()))
             .collect();
         let tx = running
             .tx
             .iter()
-            .flatten()
             .map(|core| Arc::clone(core.counters()))
             .collect();
         self.rx.begin(rx);

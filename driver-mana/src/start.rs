@@ -145,7 +145,7 @@ impl Start<'_> {
                 max_segments,
                 lkeys: Lkeys::new(keys.to_vec()),
             };
-            running.tx.push(Some(TxCore::new(setup)?));
+            running.tx.push(TxCore::new(setup)?);
         }
         Ok(())
     }
@@ -194,7 +194,7 @@ impl Start<'_> {
                 lkey,
                 interrupts,
             };
-            running.rx.push(Some(RxCore::new(setup)?));
+            running.rx.push(RxCore::new(setup)?);
         }
         Ok(())
     }

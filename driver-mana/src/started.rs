@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mana_verbs::{MemoryRegion, ProtectionDomain, RssQueuePair, VerbsError};
 
 use crate::Queues;
-use crate::queue::{RxCore, RxQueue, TxCore, TxQueue};
+use crate::queue::{Control, RxCore, RxQueue, TxCore, TxQueue, gate};
 
 /// Everything the device reaches while a port runs. Queues in somebody's hands are missing from it.
 ///
@@ -17,9 +17,9 @@ use crate::queue::{RxCore, RxQueue, TxCore, TxQueue};
 pub(crate) struct Running {
     /// Name of the port for the log.
     pub(crate) name: String,
-    pub(crate) rx: Vec<Option<Box<RxCore>>>,
+    pub(crate) rx: Vec<RxCore>,
     pub(crate) rss: Option<RssQueuePair>,
-    pub(crate) tx: Vec<Option<Box<TxCore>>>,
+    pub(crate) tx: Vec<TxCore>,
     /// One for each pool; they keep the pools' memory alive.
     pub(crate) regions: Vec<MemoryRegion>,
     pub(crate) pd: Option<ProtectionDomain>,
@@ -34,11 +34,11 @@ impl Running {
 
     fn finish(&mut self) -> Result<(), VerbsError> {
         let rss = self.rss.take().map_or(Ok(()), RssQueuePair::destroy);
-        for core in self.rx.drain(..).flatten() {
+        for core in self.rx.drain(..) {
             core.release(&rss);
         }
         let mut result = unless_gone(rss);
-        for core in self.tx.drain(..).flatten() {
+        for core in self.tx.drain(..) {
             result = result.and(unless_gone(core.destroy()));
         }
         for region in self.regions.drain(..) {
@@ -71,26 +71,42 @@ fn unless_gone(destroyed: Result<(), VerbsError>) -> Result<(), VerbsError> {
 /// takes everything apart.
 #[derive(Debug)]
 pub(crate) struct Started {
-    /// `None` once it was stopped.
-    running: Mutex<Option<Running>>,
+    plane: Mutex<Plane>,
+}
+
+/// The control plane's side of a started port.
+#[derive(Debug)]
+struct Plane {
+    rx: Vec<Control<RxCore>>,
+    tx: Vec<Control<TxCore>>,
+    /// Without its queues, which are behind the gates. `None` once it was stopped.
+    running: Option<Running>,
 }
 
 impl Started {
     /// Hands out all queues of `running`.
     pub(crate) fn begin(mut running: Running) -> (Arc<Self>, Queues) {
-        let rx: Vec<_> = running.rx.iter_mut().filter_map(Option::take).collect();
-        let tx: Vec<_> = running.tx.iter_mut().filter_map(Option::take).collect();
+        let rx = mem::take(&mut running.rx);
+        let tx = mem::take(&mut running.tx);
+        let rx_sizes: Vec<_> = rx.iter().map(|core| (core.index(), core.depth())).collect();
+        let tx_sizes: Vec<_> = tx.iter().map(|core| (core.index(), core.depth())).collect();
+        let (rx_owners, rx): (Vec<_>, _) = rx.into_iter().map(gate).unzip();
+        let (tx_owners, tx): (Vec<_>, _) = tx.into_iter().map(gate).unzip();
         let home = Arc::new(Self {
-            running: Mutex::new(Some(running)),
+            plane: Mutex::new(Plane {
+                rx,
+                tx,
+                running: Some(running),
+            }),
         });
+        let rx = rx_owners.into_iter().zip(rx_sizes);
+        let tx = tx_owners.into_iter().zip(tx_sizes);
         let queues = Queues {
             rx: rx
-                .into_iter()
-                .map(|core| RxQueue::new(core, Arc::clone(&home)))
+                .map(|(owner, (index, depth))| RxQueue::new(owner, index, depth, Arc::clone(&home)))
                 .collect(),
             tx: tx
-                .into_iter()
-                .map(|core| TxQueue::new(core, Arc::clone(&home)))
+                .map(|(owner, (index, depth))| TxQueue::new(owner, index, depth, Arc::clone(&home)))
                 .collect(),
         };
         (home, queues)
@@ -98,57 +114,46 @@ impl Started {
 
     /// Ends the port's run, if all queues are home; otherwise tells which are not.
     pub(crate) fn end(&self) -> Result<Option<Running>, Vec<String>> {
-        let mut running = self.lock();
-        let missing = running.as_ref().map(missing).unwrap_or_default();
-        if missing.is_empty() {
-            Ok(running.take())
-        } else {
-            Err(missing)
-        }
-    }
-
-    /// Takes a receive queue back.
-    pub(crate) fn return_rx(&self, index: u16, core: Box<RxCore>) {
-        let slot = self.lock();
-        put(slot, index, core, |running| &mut running.rx);
-    }
-
-    /// Takes a transmit queue back.
-    pub(crate) fn return_tx(&self, index: u16, core: Box<TxCore>) {
-        let slot = self.lock();
-        put(slot, index, core, |running| &mut running.tx);
+        self.lock().collect()
     }
 
     /// A panic elsewhere leaves what is behind the lock whole: cores are only moved in and out.
-    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Plane> {
+        self.plane.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn put<Core>(
-    mut running: MutexGuard<'_, Option<Running>>,
-    index: u16,
-    core: Box<Core>,
-    slots: fn(&mut Running) -> &mut Vec<Option<Box<Core>>>,
-) {
-    match running
-        .as_mut()
-        .and_then(|running| slots(running).get_mut(usize::from(index)))
-    {
-        Some(slot) => *slot = Some(core),
-        // A port ends only when all its queues are home, so this core is no part of it. The device
-        // may use its memory: it must not be freed.
-        None => mem::forget(core),
+impl Drop for Started {
+    fn drop(&mut self) {
+        let plane = self.plane.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // No handle is left, so all queues are home; what runs takes itself apart.
+        if let Err(missing) = plane.collect() {
+            tracing::error!("queues without a handle are not home: {}", missing.join(", "));
+        }
     }
 }
 
-/// Names of the queues that are not home.
-fn missing(running: &Running) -> Vec<String> {
-    fn names<Core>(kind: &str, slots: &[Option<Core>]) -> impl Iterator<Item = String> {
-        let missing = slots.iter().enumerate().filter(|(_, slot)| slot.is_none());
-        missing.map(move |(index, _)| format!("{kind} {index}"))
+impl Plane {
+    /// What runs, with all its queues, if they are home; otherwise the names of those that are not.
+    fn collect(&mut self) -> Result<Option<Running>, Vec<String>> {
+        let missing = self.missing();
+        if !missing.is_empty() {
+            return Err(missing);
+        }
+        let mut running = self.running.take();
+        if let Some(running) = &mut running {
+            running.rx = self.rx.iter_mut().filter_map(Control::take).collect();
+            running.tx = self.tx.iter_mut().filter_map(Control::take).collect();
+        }
+        Ok(running)
     }
-    names("rx", &running.rx)
-        .chain(names("tx", &running.tx))
-        .collect()
+
+    /// Names of the queues that are not home.
+    fn missing(&self) -> Vec<String> {
+        fn names<Core>(kind: &str, gates: &[Control<Core>]) -> impl Iterator<Item = String> {
+            let missing = gates.iter().enumerate().filter(|(_, gate)| !gate.is_held());
+            missing.map(move |(index, _)| format!("{kind} {index}"))
+        }
+        names("rx", &self.rx).chain(names("tx", &self.tx)).collect()
+    }
 }

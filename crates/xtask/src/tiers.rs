@@ -19,7 +19,7 @@ const STACK: &str = "stack_";
 /// The library that the tier `stack` puts in front of Debian's programs.
 const PRELOAD: &str = "mana-model-preload";
 /// Packages with tests to be run under loom as well.
-const LOOM: &[&str] = &["gdma", "pmd-api"];
+const LOOM: &[&str] = &["gdma", "mana-pmd", "pmd-api"];
 
 /// A group of tests with one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pmd_api::{Batch, RxBurst, TxBurst, TxOutcome};
 
+use super::gate::Owner;
 use super::{RxCore, TxCore};
 use crate::started::Started;
 
@@ -13,14 +14,19 @@ use crate::started::Started;
 /// keeps everything alive that the device may still write to.
 #[derive(Debug)]
 pub struct RxQueue {
-    core: Option<Box<RxCore>>,
+    // Dropped first: the port has the interior when the home may be the last thing to go.
+    owner: Owner<RxCore>,
+    index: u16,
+    depth: u32,
     home: Arc<Started>,
 }
 
 impl RxQueue {
-    pub(crate) fn new(core: Box<RxCore>, home: Arc<Started>) -> Self {
+    pub(crate) fn new(owner: Owner<RxCore>, index: u16, depth: u32, home: Arc<Started>) -> Self {
         Self {
-            core: Some(core),
+            owner,
+            index,
+            depth,
             home,
         }
     }
@@ -41,34 +47,32 @@ impl RxQueue {
     /// Index of the queue within its port, in the order of the configuration.
     #[must_use]
     pub fn index(&self) -> u16 {
-        self.core.as_ref().map_or(0, |core| core.index())
+        self.index
     }
 
     /// Size of the ring in buffers.
     #[must_use]
     pub fn depth(&self) -> u32 {
-        self.core.as_ref().map_or(0, |core| core.depth())
+        self.depth
     }
 
     /// Buffers that are posted to the device now. The ring is refilled when a quarter of it is missing,
     /// or 32 buffers in deep rings; bursts of packets up to the rest find a buffer each.
     #[must_use]
     pub fn posted(&self) -> u32 {
-        self.core.as_ref().map_or(0, |core| core.posted())
+        self.owner.look(RxCore::posted).unwrap_or(0)
     }
 }
 
 impl RxBurst for RxQueue {
     #[inline]
     fn rx_burst(&mut self, batch: &mut Batch) -> usize {
-        self.core.as_mut().map_or(0, |core| core.burst(batch))
-    }
-}
-
-impl Drop for RxQueue {
-    fn drop(&mut self) {
-        if let Some(core) = self.core.take() {
-            self.home.return_rx(core.index(), core);
+        match self.owner.enter(|core| core.burst(batch)) {
+            Some(received) => received,
+            None => {
+                self.owner.acknowledge();
+                0
+            }
         }
     }
 }
@@ -79,14 +83,19 @@ impl Drop for RxQueue {
 /// keeps everything alive that the device may still read.
 #[derive(Debug)]
 pub struct TxQueue {
-    core: Option<Box<TxCore>>,
+    // Dropped first, as above.
+    owner: Owner<TxCore>,
+    index: u16,
+    depth: u32,
     home: Arc<Started>,
 }
 
 impl TxQueue {
-    pub(crate) fn new(core: Box<TxCore>, home: Arc<Started>) -> Self {
+    pub(crate) fn new(owner: Owner<TxCore>, index: u16, depth: u32, home: Arc<Started>) -> Self {
         Self {
-            core: Some(core),
+            owner,
+            index,
+            depth,
             home,
         }
     }
@@ -99,43 +108,44 @@ impl TxQueue {
     /// Index of the queue within its port, in the order of the configuration.
     #[must_use]
     pub fn index(&self) -> u16 {
-        self.core.as_ref().map_or(0, |core| core.index())
+        self.index
     }
 
     /// Size of the queue in packets.
     #[must_use]
     pub fn depth(&self) -> u32 {
-        self.core.as_ref().map_or(0, |core| core.depth())
+        self.depth
     }
 
     /// Packets handed to the device whose completion was not seen yet.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.core.as_ref().map_or(0, |core| core.in_flight())
+        self.owner.look(TxCore::in_flight).unwrap_or(0)
     }
 }
 
 impl TxBurst for TxQueue {
     #[inline]
     fn tx_burst(&mut self, batch: &mut Batch) -> TxOutcome {
-        match &mut self.core {
-            Some(core) => core.burst(batch),
-            None => TxOutcome {
-                sent: 0,
-                rejected: None,
-            },
+        match self.owner.enter(|core| core.burst(batch)) {
+            Some(outcome) => outcome,
+            None => {
+                self.owner.acknowledge();
+                TxOutcome {
+                    sent: 0,
+                    rejected: None,
+                }
+            }
         }
     }
 
     fn reclaim(&mut self) -> usize {
-        self.core.as_mut().map_or(0, |core| core.reclaim())
-    }
-}
-
-impl Drop for TxQueue {
-    fn drop(&mut self) {
-        if let Some(core) = self.core.take() {
-            self.home.return_tx(core.index(), core);
+        match self.owner.enter(TxCore::reclaim) {
+            Some(home) => home,
+            None => {
+                self.owner.acknowledge();
+                0
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The queues of a started port: bursts over the hardware's rings.
 //!
 //! The hot path is in two files, each read top to bottom: `tx.rs` and `rx.rs`. What a burst works on
-//! is a core ([`TxCore`], [`RxCore`]), owned by one handle at a time ([`TxQueue`], [`RxQueue`]); a
-//! dropped handle gives its core back to the port. No lock, division, allocation, log call or map
+//! is a core ([`TxCore`], [`RxCore`]) behind a gate: it belongs to the handle ([`TxQueue`], [`RxQueue`])
+//! or to the port, which gets it when it asks for it or when the handle is dropped. No lock, division, allocation, log call or map
 //! lookup happens per packet.
 
 mod counters;
+mod gate;
 mod handle;
 mod interrupt;
 mod lkeys;
@@ -20,6 +21,7 @@ use mana_verbs::{CompletionChannel, Context, QueueIds, SendQueue, VerbsError};
 use pmd_api::Pool;
 
 pub(crate) use counters::Counters;
+pub(crate) use gate::{Control, gate};
 pub use handle::{RxQueue, TxQueue};
 pub(crate) use lkeys::Lkeys;
 pub(crate) use rx::RxCore;

@@ -72,7 +72,7 @@ enum Ahead {
 }
 
 impl RxCore {
-    pub(crate) fn new(setup: RxSetup) -> Result<Box<Self>, QueueError> {
+    pub(crate) fn new(setup: RxSetup) -> Result<Self, QueueError> {
         let RxSetup {
             context,
             port_id,
@@ -86,7 +86,7 @@ impl RxCore {
             interrupts,
         } = setup;
         let size = pool.data_room() - pmd_api::HEADROOM as u32;
-        let mut core = Box::new(Self {
+        let mut core = Self {
             rings: RxRings::new(context, ids, ring, cq_ring, depth, lkey, size)?,
             shadow: RxShadowRing::new(depth, pool, port_id),
             depth,
@@ -97,7 +97,7 @@ impl RxCore {
             index,
             counters: Arc::default(),
             interrupts,
-        });
+        };
         core.refill();
         Ok(core)
     }
@@ -121,8 +121,8 @@ impl RxCore {
     /// Brings the posted buffers home, now that the RSS queue pair was destroyed. If the device is gone
     /// they come home when its context is closed; otherwise the device may still write to them, and
     /// they are leaked.
-    pub(crate) fn release(self: Box<Self>, destroyed: &Result<(), VerbsError>) {
-        let Self { rings, shadow, .. } = *self;
+    pub(crate) fn release(self, destroyed: &Result<(), VerbsError>) {
+        let Self { rings, shadow, .. } = self;
         match destroyed {
             Ok(()) => drop(shadow),
             Err(error) if error.is_disassociated() => rings.context().drop_after_close(shadow),

@@ -74,7 +74,7 @@ enum General {
 }
 
 impl TxCore {
-    pub(crate) fn new(setup: TxSetup) -> Result<Box<Self>, QueueError> {
+    pub(crate) fn new(setup: TxSetup) -> Result<Self, QueueError> {
         let TxSetup {
             context,
             index,
@@ -96,7 +96,7 @@ impl TxCore {
             vport_offset: (vport_offset & 0xFFF) as u16,
             short,
         };
-        Ok(Box::new(Self {
+        Ok(Self {
             rings: TxRings::new(context, queue, depth)?,
             shadow: TxShadowRing::new(depth),
             runs: RunRing::new(depth),
@@ -109,7 +109,7 @@ impl TxCore {
             failed: false,
             index,
             counters: Arc::default(),
-        }))
+        })
     }
 
     pub(crate) fn index(&self) -> u16 {
@@ -130,8 +130,8 @@ impl TxCore {
 
     /// Destroys the queue pair and its CQ, then brings the buffers in flight home. If the device may
     /// still read them they are leaked; the error says so.
-    pub(crate) fn destroy(self: Box<Self>) -> Result<(), VerbsError> {
-        let Self { rings, shadow, .. } = *self;
+    pub(crate) fn destroy(self) -> Result<(), VerbsError> {
+        let Self { rings, shadow, .. } = self;
         let (queue, context) = rings.into_parts();
         let destroyed = queue.destroy();
         match &destroyed {
