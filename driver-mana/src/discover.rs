@@ -207,7 +207,7 @@ fn ambiguous(found: Vec<Found>, wanted: String) -> Error {
     Error::Ambiguous { wanted, candidates }
 }
 
-fn mana_devices(system: &dyn System) -> Result<Vec<IbDevice>, Error> {
+pub(crate) fn mana_devices(system: &dyn System) -> Result<Vec<IbDevice>, Error> {
     let mut devices = system.ib_devices()?;
     devices.retain(|device| {
         device.vendor_id == VENDOR_MICROSOFT

@@ -1,6 +1,7 @@
 //! Everything that can go wrong, each with what mends it.
 
 use std::fmt;
+use std::time::Duration;
 
 use dma_memory::MemoryError;
 use mana_verbs::VerbsError;
@@ -244,13 +245,25 @@ pub enum Error {
 
     /// The device is gone.
     #[error(
-        "the device of port {port} of {pci} was removed or reset: close its ports and open them          again when it is back"
+        "the device of port {port} of {pci} was removed or reset: start the port again when it is back"
     )]
     DeviceRemoved {
         /// PCI function.
         pci: PciAddress,
         /// Number of the port, from 1.
         port: u8,
+    },
+
+    /// The device did not come back in time.
+    #[error(
+        "the device did not come back within {deadline:?}: {error}; Port::recover looks for it again"
+    )]
+    DeviceStaysAway {
+        /// How long it was looked for.
+        deadline: Duration,
+        /// Why it was not found, or could not be opened, the last time.
+        #[source]
+        error: Box<Error>,
     },
 
     /// The port was not configured.

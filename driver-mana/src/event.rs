@@ -1,16 +1,49 @@
 //! What happens to a port besides packets.
 
+use std::fmt;
+use std::ops::AddAssign;
+use std::time::Duration;
+
 use mana_verbs::AsyncEvent;
 
 /// Something that happened to a port, told by [`crate::Port::next_event`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PortEvent {
     /// The device is gone: removed, reset, or its kernel driver unloaded (the kernel's
-    /// DEVICE_FATAL, reference/mana-hardware.md §4.9). Nothing arrives or leaves any more, and
-    /// nothing the port was made of comes back: stop and close it. It can be opened again when the
-    /// kernel shows its device again.
+    /// DEVICE_FATAL, reference/mana-hardware.md §4.9). Nothing arrives or leaves; the port looks for
+    /// the device from now on, and its queues need not be given back.
     DeviceRemoved,
+    /// The port can't go on before the owners of these queues (`rx 0`) call them once, or drop them.
+    /// Nothing else waits for them.
+    WaitingForQueue {
+        /// Their names.
+        queues: Vec<String>,
+    },
+    /// The device is back: the port is being made anew.
+    Recovering,
+    /// The port runs as before, or could be started if it was not.
+    Recovered {
+        /// What was on its way and is lost.
+        lost: LostFrames,
+    },
+    /// The port could not be made anew, and nothing is tried any more until
+    /// [`crate::Port::recover`]. Its queues move nothing; stopping and closing work.
+    RecoveryFailed {
+        /// Why, and what mends it.
+        reason: String,
+    },
+    /// The oldest packet of a transmit queue does not complete although its owner looks for
+    /// completions. Told once, until the queue makes progress. [`crate::Port::recover`] makes the
+    /// queues anew.
+    TxStuck {
+        /// Index of the queue.
+        queue: u16,
+        /// Packets in flight.
+        in_flight: u64,
+        /// How long nothing has completed.
+        age: Duration,
+    },
     /// The kernel's interface of the port came up, which it can only while the port is not started.
     /// Kernels before 7.3 don't tell.
     NetdevUp,
@@ -18,15 +51,61 @@ pub enum PortEvent {
     NetdevDown,
 }
 
+/// Frames that were on their way when a device went away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LostFrames {
+    /// Handed to the device, without a completion. They are counted as errors of their queues.
+    pub tx: u64,
+    /// Received, but not taken by a burst. They are counted as errors of their queues.
+    pub rx: u64,
+}
+
+impl AddAssign for LostFrames {
+    fn add_assign(&mut self, other: Self) {
+        self.tx += other.tx;
+        self.rx += other.rx;
+    }
+}
+
+impl fmt::Display for PortEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeviceRemoved => f.write_str("the device was removed or reset"),
+            Self::WaitingForQueue { queues } => write!(
+                f,
+                "recovery waits for the owners of {}: poll them, or drop them",
+                queues.join(", ")
+            ),
+            Self::Recovering => f.write_str("the device is back: recovering"),
+            Self::Recovered { lost } => write!(
+                f,
+                "recovered; {} frames to send and {} received ones are lost",
+                lost.tx, lost.rx
+            ),
+            Self::RecoveryFailed { reason } => write!(f, "recovery failed: {reason}"),
+            Self::TxStuck {
+                queue,
+                in_flight,
+                age,
+            } => write!(
+                f,
+                "transmit queue {queue} is stuck: none of {in_flight} packets completed for {age:?}"
+            ),
+            Self::NetdevUp => f.write_str("the netdev came up"),
+            Self::NetdevDown => f.write_str("the netdev went down"),
+        }
+    }
+}
+
 impl PortEvent {
-    /// What an event of the device means for its port of that number.
+    /// What an event of the device means for its port of that number; the device's end is not among
+    /// them.
     pub(crate) fn of(event: AsyncEvent, port: u8) -> Option<Self> {
         let port = u64::from(port);
         match event {
-            AsyncEvent::DeviceFatal => Some(Self::DeviceRemoved),
             AsyncEvent::PortActive(of) if of == port => Some(Self::NetdevUp),
             AsyncEvent::PortError(of) if of == port => Some(Self::NetdevDown),
-            AsyncEvent::PortActive(_) | AsyncEvent::PortError(_) => None,
+            AsyncEvent::DeviceFatal | AsyncEvent::PortActive(_) | AsyncEvent::PortError(_) => None,
             AsyncEvent::Other {
                 event_type,
                 element,
@@ -43,11 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_of_the_device_is_one_of_every_port_and_one_of_a_port_only_of_that_port() {
-        assert_eq!(
-            PortEvent::of(AsyncEvent::DeviceFatal, 3),
-            Some(PortEvent::DeviceRemoved)
-        );
+    fn an_event_of_a_port_is_one_of_that_port_only() {
         let up = AsyncEvent::PortActive(2);
         assert_eq!(PortEvent::of(up, 2), Some(PortEvent::NetdevUp));
         assert_eq!(PortEvent::of(up, 1), None);

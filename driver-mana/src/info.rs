@@ -2,6 +2,8 @@
 
 use uverbs_abi::{Mac, PciAddress};
 
+use crate::discover::Usable;
+
 /// Where a port is and what it can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -34,4 +36,27 @@ pub struct PortInfo {
     pub max_tx_segments: u32,
     /// MTU of the netdev when the port was opened, in bytes, without the Ethernet header.
     pub mtu: u32,
+}
+
+impl PortInfo {
+    pub(crate) fn of(usable: &Usable) -> Self {
+        let (context, limits) = (&usable.context, &usable.limits);
+        let device = context.device();
+        Self {
+            pci: device.pci,
+            ib_device: device.name.clone(),
+            port: usable.port,
+            netdev: Some(usable.netdev.name.clone()),
+            mac: usable.netdev.mac,
+            numa_node: device.numa_node,
+            provider: context.provider(),
+            provider_note: context.provider_note().to_owned(),
+            driver_id: context.driver_id(),
+            max_rx_queues: limits.rx_queues,
+            max_tx_queues: limits.tx_queues,
+            max_depth: limits.depth,
+            max_tx_segments: limits.tx_segments,
+            mtu: usable.netdev.mtu,
+        }
+    }
 }

@@ -78,10 +78,10 @@ mod stats;
 pub use config::{DEFAULT_RSS_KEY, PortConfig, RxQueueConfig, TxQueueConfig, buffers_needed};
 pub use discover::{Candidate, discover};
 pub use error::Error;
-pub use event::PortEvent;
+pub use event::{LostFrames, PortEvent};
 pub use info::PortInfo;
 pub use limits::{MAX_DEPTH, MAX_RX_QUEUES, MIN_DEPTH};
-pub use port::{Port, Queues};
+pub use port::{Port, Queues, RecoveryConfig};
 pub use queue::{QueueError, RxQueue, TxQueue};
 pub use selector::Selector;
 

@@ -1,19 +1,32 @@
 //! A port from open to close.
 
+mod adapter;
+mod recovery;
+mod signals;
+mod watchdog;
+
+use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
-use mana_verbs::EventListener;
+use mana_verbs::{AsyncEvent, EventListener};
 use pmd_api::{Capabilities, PortStats, QueueStats};
 use uverbs_abi::System;
 
 use crate::capabilities::capabilities;
 use crate::discover::{Usable, choose};
+use crate::limits::Limits;
 use crate::queue::{RxQueue, TxQueue};
-use crate::start::Start;
 use crate::started::Started;
 use crate::stats::{Totals, port_stats};
 use crate::{Error, PortConfig, PortEvent, PortInfo, Selector};
+use adapter::{Adapter, Hold};
+use recovery::Recovery;
+use signals::Signals;
+use watchdog::Watchdog;
+
+pub use recovery::RecoveryConfig;
 
 /// The queues of a started port, handed out by [`Port::start`] and taken back by [`Port::stop`].
 ///
@@ -32,16 +45,38 @@ pub struct Queues {
 /// Open, then any number of times: configure (again), start, stop. An error changes nothing unless
 /// the function says otherwise. Dropping a port, started or not, is always sound: what queues still
 /// need stays until the last of them is dropped.
+///
+/// # When the device goes away
+///
+/// The kernel takes a device away for a reset, for servicing, or for good. A port that is driven
+/// ([`Port::next_event`], [`Port::drive`]) finds the same port again, by PCI address and MAC, and
+/// makes everything anew; the queue handles stay where they are and go on. Meanwhile bursts move
+/// nothing. For that each owner must call its queue once, or drop it.
 pub struct Port {
     system: Arc<dyn System>,
-    usable: Usable,
+    adapter: Arc<Adapter>,
+    /// `None` while it is away.
+    device: Option<Device>,
+    limits: Limits,
     info: PortInfo,
     id: u16,
-    events: EventListener,
+    signals: Signals,
+    /// Events that nobody asked for yet.
+    told: VecDeque<PortEvent>,
+    recovery: Option<Recovery>,
+    recovery_config: RecoveryConfig,
+    watchdog: Watchdog,
     config: Option<PortConfig>,
     started: Option<Arc<Started>>,
     rx: Totals,
     tx: Totals,
+}
+
+/// The device under a port.
+struct Device {
+    events: EventListener,
+    usable: Usable,
+    hold: Hold,
 }
 
 impl Port {
@@ -62,32 +97,35 @@ impl Port {
     ///   its uverbs node is missing, or because its provider can't be had.
     pub fn open(system: &Arc<dyn System>, selector: &Selector) -> Result<Vec<Self>, Error> {
         let chosen = choose(system.as_ref(), selector)?;
+        let mut adapters: Vec<Arc<Adapter>> = Vec::new();
         (0..)
             .zip(chosen)
-            .map(|(id, usable)| Self::new(system, usable, id))
+            .map(|(id, usable)| {
+                let shared = |adapter: &Arc<Adapter>| {
+                    Some((Arc::clone(adapter), adapter.hold(&usable.context)?))
+                };
+                let known = adapters.iter().find_map(shared);
+                let (adapter, hold) = known.unwrap_or_else(|| {
+                    let (adapter, hold) = Adapter::new(&usable.context, selector.provider);
+                    adapters.push(Arc::clone(&adapter));
+                    (adapter, hold)
+                });
+                Self::new(system, adapter, usable, hold, id)
+            })
             .collect()
     }
 
-    fn new(system: &Arc<dyn System>, usable: Usable, id: u16) -> Result<Self, Error> {
+    fn new(
+        system: &Arc<dyn System>,
+        adapter: Arc<Adapter>,
+        usable: Usable,
+        hold: Hold,
+        id: u16,
+    ) -> Result<Self, Error> {
         let events = usable.context.listen()?;
-        let (context, limits) = (&usable.context, &usable.limits);
-        let device = context.device();
-        let info = PortInfo {
-            pci: device.pci,
-            ib_device: device.name.clone(),
-            port: usable.port,
-            netdev: Some(usable.netdev.name.clone()),
-            mac: usable.netdev.mac,
-            numa_node: device.numa_node,
-            provider: context.provider(),
-            provider_note: context.provider_note().to_owned(),
-            driver_id: context.driver_id(),
-            max_rx_queues: limits.rx_queues,
-            max_tx_queues: limits.tx_queues,
-            max_depth: limits.depth,
-            max_tx_segments: limits.tx_segments,
-            mtu: usable.netdev.mtu,
-        };
+        let signals = Signals::new()?;
+        signals.add(events.fd())?;
+        let info = PortInfo::of(&usable);
         tracing::info!(
             "opened port {} of {} ({}, netdev {}, mac {}) through {} ({}) with driver id {}",
             info.port,
@@ -101,10 +139,20 @@ impl Port {
         );
         Ok(Self {
             system: Arc::clone(system),
-            usable,
+            adapter,
+            limits: usable.limits,
+            device: Some(Device {
+                events,
+                usable,
+                hold,
+            }),
             info,
             id,
-            events,
+            signals,
+            told: VecDeque::new(),
+            recovery: None,
+            recovery_config: RecoveryConfig::default(),
+            watchdog: Watchdog::default(),
             config: None,
             started: None,
             rx: Totals::default(),
@@ -121,7 +169,7 @@ impl Port {
     /// What the port can do, and for the rest whether device, kernel or driver is missing.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        capabilities(&self.usable.limits)
+        capabilities(&self.limits)
     }
 
     /// Sets the number that received packets carry as [`pmd_api::Mbuf::port`], from the next start
@@ -141,8 +189,8 @@ impl Port {
         if self.started.is_some() {
             return Err(Error::Started);
         }
-        let name = format!("port {} of {}", self.info.port, self.info.pci);
-        self.config = Some(config.checked(&name, &self.usable.limits, self.info.mtu)?);
+        let name = self.name();
+        self.config = Some(config.checked(&name, &self.limits, self.info.mtu)?);
         Ok(())
     }
 
@@ -151,27 +199,20 @@ impl Port {
     /// # Errors
     ///
     /// [`Error::NotConfigured`], [`Error::Started`], [`Error::NetdevUp`] or [`Error::VportInUse`]
-    /// where somebody else owns the vPort, [`Error::Memory`] without memory for the rings, and
-    /// everything the kernel can refuse. All that was made until then is taken apart again, and the
+    /// where somebody else owns the vPort, [`Error::DeviceRemoved`] where the device is gone,
+    /// [`Error::Memory`] without memory for the rings, and everything the kernel can refuse. All that was made until then is taken apart again, and the
     /// next start can succeed.
     pub fn start(&mut self) -> Result<Queues, Error> {
         if self.started.is_some() {
             return Err(Error::Started);
         }
-        let config = self.config.as_ref().ok_or(Error::NotConfigured)?;
-        let (system, usable, info) = (self.system.as_ref(), &self.usable, &self.info);
-        let running = Start {
-            system,
-            usable,
-            info,
-            config,
-            id: self.id,
+        if self.config.is_none() {
+            return Err(Error::NotConfigured);
         }
-        .run()
-        .map_err(|error| match error {
-            Error::Verbs(error) if error.is_disassociated() => self.removed(),
-            error => error,
-        })?;
+        if self.device.is_none() && self.attach().is_err() {
+            return Err(self.removed());
+        }
+        let running = self.make()?;
         let rx = running
             .rx
             .iter()
@@ -182,10 +223,12 @@ impl Port {
             .iter()
             .map(|core| Arc::clone(core.counters()))
             .collect();
+        let (started, queues) = Started::begin(running, self.signals.bell())?;
         self.rx.begin(rx);
         self.tx.begin(tx);
-        let (started, queues) = Started::begin(running);
+        self.watchdog.reset();
         self.started = Some(started);
+        self.set_timer();
         Ok(queues)
     }
 
@@ -213,9 +256,16 @@ impl Port {
             .end()
             .map_err(|queues| Error::QueuesOutstanding { queues })?;
         self.started = None;
+        self.set_timer();
+        let stopped = running.map_or(Ok(()), |mut running| {
+            if self.recovery.is_some() {
+                running.lose();
+            }
+            running.tear_down().map_err(Error::Verbs)
+        });
         self.rx.end();
         self.tx.end();
-        running.map_or(Ok(()), |running| running.tear_down().map_err(Error::Verbs))
+        stopped
     }
 
     /// Closes the port, stopping it first if it is started and all its queues were dropped.
@@ -232,30 +282,71 @@ impl Port {
         }
     }
 
-    /// The oldest event of the port that was not asked for yet, from its opening on. Never waits.
-    ///
-    /// From the moment one of the ports of a device has told [`PortEvent::DeviceRemoved`], the
-    /// transmit queues of all of them take no packet more. [`Port::stop`] and [`Port::close`] work
-    /// as ever then; the buffers that the device had come home when the last port of the device is
-    /// closed and its last queue dropped, which is when the kernel is known to have let go of them.
+    /// Drives the port and returns the oldest event that was not asked for yet. Never waits. Asked
+    /// until there is none, it needs to be asked again when [`Port::event_fd`] is readable.
     ///
     /// # Errors
     ///
     /// [`Error::Verbs`] where events can't be read.
     pub fn next_event(&mut self) -> Result<Option<PortEvent>, Error> {
-        while let Some(event) = self.events.next_event()? {
-            if let Some(event) = PortEvent::of(event, self.info.port) {
-                return Ok(Some(event));
+        let driven = self.drive();
+        match self.told.pop_front() {
+            Some(event) => {
+                self.remind();
+                Ok(Some(event))
             }
+            None => driven.map(|()| None),
         }
-        Ok(None)
     }
 
-    /// Readable, for poll and epoll, while [`Port::next_event`] should be asked, which may then have
-    /// nothing for this port. Close-on-exec; valid as long as the port.
+    /// Reads what the device has to say, goes on with a recovery under way, and looks after the
+    /// transmit queues. Never waits; one step may make all queues anew. What happens is told by
+    /// [`Port::next_event`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verbs`] where events can't be read; everything else was done.
+    pub fn drive(&mut self) -> Result<(), Error> {
+        self.signals.clear();
+        let now = Instant::now();
+        let read = self.read_events(now);
+        self.drive_recovery(now);
+        if let (Some(timeout), None) = (self.recovery_config.tx_timeout, &self.recovery) {
+            let stuck = self.watchdog.look(self.tx.running(), timeout, now);
+            self.told.extend(stuck);
+        }
+        self.set_timer();
+        self.remind();
+        read
+    }
+
+    /// Readable, for poll and epoll, while [`Port::next_event`] or [`Port::drive`] should be called,
+    /// which may then have nothing to tell. Close-on-exec; valid as long as the port.
     #[must_use]
     pub fn event_fd(&self) -> BorrowedFd<'_> {
-        self.events.fd()
+        self.signals.fd()
+    }
+
+    fn read_events(&mut self, now: Instant) -> Result<(), Error> {
+        while let Some(device) = &self.device {
+            match device.events.next_event()? {
+                None => break,
+                Some(AsyncEvent::DeviceFatal) => self.lose_device(now),
+                Some(event) => self.told.extend(PortEvent::of(event, self.info.port)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Events that are told already are a reason to ask.
+    fn remind(&self) {
+        if !self.told.is_empty() {
+            self.signals.bell().ring();
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("port {} of {}", self.info.port, self.info.pci)
     }
 
     fn removed(&self) -> Error {
@@ -301,6 +392,7 @@ impl std::fmt::Debug for Port {
             .field("id", &self.id)
             .field("config", &self.config)
             .field("started", &self.started)
+            .field("recovery", &self.recovery)
             .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use uverbs_abi::{Errno, System, SystemKind};
 
 use crate::config::{DEFAULT_RSS_KEY, PortConfig};
 use crate::discover::Usable;
-use crate::queue::{Lkeys, RxCore, RxSetup, TxCore, TxSetup};
+use crate::queue::{Counters, Lkeys, RxCore, RxSetup, TxCore, TxSetup};
 use crate::started::Running;
 use crate::{Error, PortInfo};
 
@@ -33,6 +33,9 @@ pub(crate) struct Start<'a> {
     pub(crate) config: &'a PortConfig,
     /// Port number written into received packets.
     pub(crate) id: u16,
+    /// What the queues go on counting in; fresh counters where there are none.
+    pub(crate) rx_counters: &'a [Arc<Counters>],
+    pub(crate) tx_counters: &'a [Arc<Counters>],
 }
 
 impl Start<'_> {
@@ -144,6 +147,7 @@ impl Start<'_> {
                 depth,
                 max_segments,
                 lkeys: Lkeys::new(keys.to_vec()),
+                counters: counters(self.tx_counters, index),
             };
             running.tx.push(TxCore::new(setup)?);
         }
@@ -193,6 +197,7 @@ impl Start<'_> {
                 pool: queue.pool.clone(),
                 lkey,
                 interrupts,
+                counters: counters(self.rx_counters, index),
             };
             running.rx.push(RxCore::new(setup)?);
         }
@@ -236,6 +241,10 @@ impl Start<'_> {
             },
         }
     }
+}
+
+fn counters(known: &[Arc<Counters>], index: u16) -> Arc<Counters> {
+    known.get(usize::from(index)).cloned().unwrap_or_default()
 }
 
 fn ring_bytes(depth: u32, entry: usize) -> usize {

@@ -23,6 +23,11 @@ impl Totals {
         self.running = running;
     }
 
+    /// Counters of the queues that run, by index.
+    pub(crate) fn running(&self) -> &[Arc<Counters>] {
+        &self.running
+    }
+
     /// Keeps what was counted; the queues are gone.
     pub(crate) fn end(&mut self) {
         let queues = self.ended.len().max(self.running.len());

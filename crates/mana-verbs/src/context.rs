@@ -228,7 +228,9 @@ impl Context {
         &self.inner.device.name
     }
 
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
+    /// Whether the other is a clone of this one.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 

@@ -17,6 +17,8 @@ pub mod operation {
     pub const ALLOC_ASYNC_EVENT: &str = "allocate asynchronous event file";
     /// Read the asynchronous event file.
     pub const READ_ASYNC_EVENT: &str = "read asynchronous event";
+    /// Create, watch or wait for a file of events that belongs to no device.
+    pub const WAIT_FOR_EVENTS: &str = "wait for events";
     /// Query the device's attributes.
     pub const QUERY_DEVICE: &str = "query device";
     /// Query a port's attributes.

@@ -1,6 +1,6 @@
 //! File descriptors that the kernel or a model hands out: event files and channels.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -162,17 +162,61 @@ pub(crate) fn poll_set(members: &[BorrowedFd<'_>]) -> Result<OwnedFd, Errno> {
     // SAFETY: a descriptor that was just opened has no other owner.
     let set = unsafe { opened(fd) }?;
     for member in members {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: 0,
-        };
-        let (set, member) = (set.as_raw_fd(), member.as_raw_fd());
-        // SAFETY: both descriptors are open as long as they are borrowed; the event is a live local.
-        if unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_ADD, member, &mut event) } != 0 {
-            return Err(last_errno());
-        }
+        watch(set.as_fd(), *member)?;
     }
     Ok(set)
+}
+
+/// Adds a member to a set.
+pub(crate) fn watch(set: BorrowedFd<'_>, member: BorrowedFd<'_>) -> Result<(), Errno> {
+    let events = libc::EPOLLIN as u32;
+    control(set, libc::EPOLL_CTL_ADD, member, events)
+}
+
+/// Removes a member from a set.
+pub(crate) fn unwatch(set: BorrowedFd<'_>, member: BorrowedFd<'_>) -> Result<(), Errno> {
+    control(set, libc::EPOLL_CTL_DEL, member, 0)
+}
+
+fn control(
+    set: BorrowedFd<'_>,
+    operation: i32,
+    member: BorrowedFd<'_>,
+    events: u32,
+) -> Result<(), Errno> {
+    let mut event = libc::epoll_event { events, u64: 0 };
+    let (set, member) = (set.as_raw_fd(), member.as_raw_fd());
+    // SAFETY: both descriptors are open as long as they are borrowed; the event is a live local.
+    match unsafe { libc::epoll_ctl(set, operation, member, &mut event) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// A timer that does not run, non-blocking and close-on-exec.
+pub(crate) fn timer() -> Result<OwnedFd, Errno> {
+    let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
+    // SAFETY: timerfd_create touches no memory.
+    let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
+    // SAFETY: a descriptor that was just opened has no other owner.
+    unsafe { opened(fd) }
+}
+
+/// Lets a timer be readable each time `interval` has passed; never where it is 0.
+pub(crate) fn tick(timer: BorrowedFd<'_>, interval: Duration) -> Result<(), Errno> {
+    let time = libc::timespec {
+        tv_sec: interval.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: interval.subsec_nanos().into(),
+    };
+    let spec = libc::itimerspec {
+        it_interval: time,
+        it_value: time,
+    };
+    // SAFETY: `spec` is a live local; the earlier time is not asked for.
+    match unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &spec, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
 }
 
 /// Takes over what a system call returned.
@@ -191,7 +235,7 @@ unsafe fn opened(fd: RawFd) -> Result<OwnedFd, Errno> {
 #[cfg(test)]
 mod tests {
     use std::io::{Write, pipe};
-    use std::os::fd::{AsFd, IntoRawFd};
+    use std::os::fd::IntoRawFd;
 
     use super::*;
 

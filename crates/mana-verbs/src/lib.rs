@@ -41,6 +41,7 @@ mod object;
 mod pd;
 mod provider;
 mod rdma_core_error;
+mod readiness;
 mod rss;
 #[cfg(test)]
 mod scripted;
@@ -60,6 +61,7 @@ pub use mr::{Access, MemoryRegion};
 pub use pd::ProtectionDomain;
 pub use provider::{ParseProviderError, ProviderChoice};
 pub use rdma_core_error::RdmaCoreError;
+pub use readiness::{EventFd, PollSet, Timer};
 pub use rss::{QueueIds, RssQueuePair};
 pub use send_queue::{SendQueue, SendQueueSpec};
 pub use work_queue::WorkQueue;

@@ -1,36 +1,22 @@
-//! What a thread sleeps on: events of this process, timers, and sets of files of which one may become
-//! readable. All are close-on-exec and never block unless told to.
+//! What a thread sleeps on besides the files of a device: events of this process, timers, and sets
+//! of files. All are close-on-exec, and only [`PollSet::wait`] waits.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use uverbs_abi::Errno;
 
-use crate::fd::last_errno;
-use crate::{VerbsError, operation};
+use crate::fd::{
+    clear, event_counter, poll_set, raise, read_record, tick, timer, unwatch, wait_readable, watch,
+};
+use crate::{VerbsError, Waited, operation};
 
-/// Whom errors name: these files belong to no device.
-const HERE: &str = "this process";
-
-/// Takes over the descriptor that a system call returned.
-fn created(fd: RawFd) -> Result<OwnedFd, VerbsError> {
-    if fd < 0 {
-        let operation = operation::CREATE_EVENT_FILE;
-        return Err(VerbsError::kernel(HERE, operation, last_errno()));
-    }
-    // SAFETY: the callers pass what a system call just returned, which nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+/// These files belong to no device.
+fn error(errno: Errno) -> VerbsError {
+    VerbsError::kernel("this process", operation::WAIT_FOR_EVENTS, errno)
 }
 
-/// Takes the 8 bytes that make a file readable; false where there were none.
-fn take_count(fd: &OwnedFd) -> bool {
-    let mut count = 0_u64;
-    // SAFETY: `count` is valid for writes of 8 bytes, which is what is asked for.
-    let got = unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
-    got == 8
-}
-
-/// An eventfd: rung from any thread, readable until it is cleared.
+/// An event of this process: rung from any thread, readable until it is cleared.
 #[derive(Debug)]
 pub struct EventFd(OwnedFd);
 
@@ -41,21 +27,19 @@ impl EventFd {
     ///
     /// `EMFILE` where the process has no file descriptor left.
     pub fn new() -> Result<Self, VerbsError> {
-        // SAFETY: takes two integers and touches no memory.
-        created(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }).map(Self)
+        event_counter().map(Self).map_err(error)
     }
 
     /// Makes it readable.
     pub fn ring(&self) {
-        let one = 1_u64;
-        // It can only fail where the counter is full, and then it is readable.
-        // SAFETY: `one` is valid for reads of 8 bytes.
-        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+        // A counter that is full is readable; there is no other failure of an open one.
+        let _ = raise(self.0.as_fd());
     }
 
-    /// Makes it silent again; true if it was rung.
-    pub fn clear(&self) -> bool {
-        take_count(&self.0)
+    /// Makes it silent again.
+    pub fn clear(&self) {
+        // Likewise.
+        let _ = clear(self.0.as_fd());
     }
 }
 
@@ -65,7 +49,7 @@ impl AsFd for EventFd {
     }
 }
 
-/// A timerfd: readable each time its interval has passed, until it is cleared.
+/// A timer: readable each time its interval has passed, until it is cleared.
 #[derive(Debug)]
 pub struct Timer(OwnedFd);
 
@@ -76,31 +60,18 @@ impl Timer {
     ///
     /// As for [`EventFd::new`].
     pub fn new() -> Result<Self, VerbsError> {
-        let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
-        // SAFETY: takes two integers and touches no memory.
-        created(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) }).map(Self)
+        timer().map(Self).map_err(error)
     }
 
-    /// Runs from now on with this interval, or not any more.
-    pub fn set(&self, interval: Option<Duration>) {
-        // A time of 0 would stop it.
-        let interval = interval.map_or(Duration::ZERO, |some| some.max(Duration::from_nanos(1)));
-        let time = libc::timespec {
-            tv_sec: libc::time_t::try_from(interval.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: interval.subsec_nanos().into(),
-        };
-        let spec = libc::itimerspec {
-            it_interval: time,
-            it_value: time,
-        };
-        // It fails for wrong arguments only, and these are right.
-        // SAFETY: `spec` is valid for reads; no old value is asked for.
-        unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &spec, std::ptr::null_mut()) };
+    /// Runs with this interval from now on; 0 stops it.
+    pub fn set(&self, interval: Duration) {
+        // Every duration is a time that it can run for.
+        let _ = tick(self.0.as_fd(), interval);
     }
 
     /// Makes it silent until the next interval has passed; true if one had.
     pub fn clear(&self) -> bool {
-        take_count(&self.0)
+        matches!(read_record::<u64>(self.0.as_fd()), Ok(Some(_)))
     }
 }
 
@@ -110,62 +81,45 @@ impl AsFd for Timer {
     }
 }
 
-/// An epoll file: readable while one of its files is. Files leave it when they are closed.
+/// A set of files that is readable while one of them is. Files leave it when they are closed.
 #[derive(Debug)]
 pub struct PollSet(OwnedFd);
 
 impl PollSet {
-    /// One without files.
+    /// A set of these files.
     ///
     /// # Errors
     ///
-    /// As for [`EventFd::new`].
-    pub fn new() -> Result<Self, VerbsError> {
-        // SAFETY: takes an integer and touches no memory.
-        created(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }).map(Self)
+    /// As for [`EventFd::new`], and `ENOSPC` beyond the user's limit on watched files.
+    pub fn new(members: &[BorrowedFd<'_>]) -> Result<Self, VerbsError> {
+        poll_set(members).map(Self).map_err(error)
     }
 
     /// Adds a file, if it is not in it.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` beyond the user's limit on watched files.
-    pub fn add(&self, fd: BorrowedFd<'_>) -> Result<(), VerbsError> {
-        match self.control(libc::EPOLL_CTL_ADD, fd) {
+    /// As for [`PollSet::new`].
+    pub fn add(&self, member: BorrowedFd<'_>) -> Result<(), VerbsError> {
+        match watch(self.0.as_fd(), member) {
             Ok(()) | Err(Errno::EEXIST) => Ok(()),
-            Err(errno) => Err(VerbsError::kernel(HERE, operation::WATCH_EVENT_FILE, errno)),
+            Err(errno) => Err(error(errno)),
         }
     }
 
     /// Removes a file, if it is in it.
-    pub fn remove(&self, fd: BorrowedFd<'_>) {
-        // The only failure that an open file can have is that it is not there.
-        let _absent = self.control(libc::EPOLL_CTL_DEL, fd);
+    pub fn remove(&self, member: BorrowedFd<'_>) {
+        // An open file can only be absent.
+        let _ = unwatch(self.0.as_fd(), member);
     }
 
-    fn control(&self, operation: i32, fd: BorrowedFd<'_>) -> Result<(), Errno> {
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: 0,
-        };
-        let (set, fd) = (self.0.as_raw_fd(), fd.as_raw_fd());
-        // SAFETY: `event` is a live local of the type that is asked for.
-        match unsafe { libc::epoll_ctl(set, operation, fd, &mut event) } {
-            0 => Ok(()),
-            _ => Err(last_errno()),
-        }
-    }
-
-    /// Sleeps until one of the files is readable or the time is over; without a time, as long as it
-    /// takes. Tells whether one is. A signal may end it early.
-    pub fn wait(&self, time: Option<Duration>) -> bool {
-        // Rounded up, so that a wait for less than a millisecond is none for nothing.
-        let time = time.map_or(-1, |time| {
-            i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
-        });
-        let mut event = libc::epoll_event { events: 0, u64: 0 };
-        // SAFETY: `event` is a live local and the one that may be written.
-        unsafe { libc::epoll_wait(self.0.as_raw_fd(), &mut event, 1, time) == 1 }
+    /// Sleeps until one of the files is readable, at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Waited, VerbsError> {
+        wait_readable(self.0.as_fd(), timeout).map_err(error)
     }
 }
 
@@ -179,48 +133,59 @@ impl AsFd for PollSet {
 mod tests {
     use super::*;
 
-    const SOON: Option<Duration> = Some(Duration::from_secs(20));
     const NOW: Option<Duration> = Some(Duration::ZERO);
+    const SOON: Option<Duration> = Some(Duration::from_secs(20));
+
+    fn is_readable(set: &PollSet) -> bool {
+        set.wait(NOW).unwrap() == Waited::Event
+    }
 
     #[test]
     fn an_event_rung_before_or_during_the_wait_ends_it_until_it_is_cleared() {
-        let (set, event) = (PollSet::new().unwrap(), EventFd::new().unwrap());
+        let event = EventFd::new().unwrap();
+        let set = PollSet::new(&[]).unwrap();
         set.add(event.as_fd()).unwrap();
         set.add(event.as_fd()).unwrap();
-        assert!(!set.wait(NOW) && !event.clear());
+        assert!(!is_readable(&set));
         event.ring();
         event.ring();
-        assert!(set.wait(NOW) && set.wait(None));
-        assert!(event.clear() && !event.clear() && !set.wait(NOW));
+        assert!(is_readable(&set) && is_readable(&set));
+        event.clear();
+        event.clear();
+        assert!(!is_readable(&set));
         std::thread::scope(|scope| {
             scope.spawn(|| event.ring());
-            assert!(set.wait(SOON));
+            assert_eq!(set.wait(SOON).unwrap(), Waited::Event);
         });
         set.remove(event.as_fd());
         set.remove(event.as_fd());
-        assert!(!set.wait(NOW));
+        assert!(!is_readable(&set));
     }
 
     #[test]
     fn a_timer_ticks_until_it_is_stopped() {
-        let (set, timer) = (PollSet::new().unwrap(), Timer::new().unwrap());
-        set.add(timer.as_fd()).unwrap();
-        assert!(!set.wait(NOW));
-        timer.set(Some(Duration::from_millis(1)));
+        let timer = Timer::new().unwrap();
+        let set = PollSet::new(&[timer.as_fd()]).unwrap();
+        assert!(!is_readable(&set));
+        timer.set(Duration::from_millis(1));
         for _ in 0..3 {
-            assert!(set.wait(SOON) && timer.clear());
+            assert_eq!(set.wait(SOON).unwrap(), Waited::Event);
+            assert!(timer.clear());
         }
-        timer.set(None);
+        timer.set(Duration::ZERO);
         timer.clear();
-        assert!(!set.wait(Some(Duration::from_millis(5))));
+        assert_eq!(
+            set.wait(Some(Duration::from_millis(5))).unwrap(),
+            Waited::TimedOut
+        );
     }
 
     #[test]
     fn a_closed_file_leaves_the_set() {
-        let (set, event) = (PollSet::new().unwrap(), EventFd::new().unwrap());
-        set.add(event.as_fd()).unwrap();
+        let event = EventFd::new().unwrap();
+        let set = PollSet::new(&[event.as_fd()]).unwrap();
         event.ring();
         drop(event);
-        assert!(!set.wait(NOW));
+        assert!(!is_readable(&set));
     }
 }

@@ -24,9 +24,33 @@ pub(crate) struct Counters {
     pub(super) nombuf: Counter,
     /// Packets that can never be sent.
     pub(super) rejected: Counter,
+    /// Packets handed to the device that are complete or lost.
+    pub(super) finished: Counter,
+    /// How often completions of transmission were looked for.
+    pub(super) looks: Counter,
 }
 
 impl Counters {
+    /// Packets of a transmit queue that are complete, and those in flight.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        // Finished first: what is handed over meanwhile only adds to the packets in flight.
+        let finished = self.finished.get();
+        (finished, self.packets.get().saturating_sub(finished))
+    }
+
+    /// How often the owner has looked for completions.
+    pub(crate) fn looks(&self) -> u64 {
+        self.looks.get()
+    }
+
+    /// Counts packets handed over, packets complete, and looks at completions.
+    #[cfg(test)]
+    pub(crate) fn count_tx(&self, packets: u64, finished: u64, looks: u64) {
+        self.packets.add(packets);
+        self.finished.add(finished);
+        self.looks.add(looks);
+    }
+
     /// What the queue counted until its last burst.
     pub(crate) fn snapshot(&self) -> QueueStats {
         QueueStats {

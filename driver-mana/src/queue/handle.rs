@@ -5,43 +5,54 @@ use std::sync::Arc;
 use pmd_api::{Batch, RxBurst, TxBurst, TxOutcome};
 
 use super::gate::Owner;
+use super::interrupt::Sleep;
 use super::{RxCore, TxCore};
-use crate::started::Started;
+use crate::started::{Home, Started};
 
 /// A receive queue of a started port. Owned by one thread at a time.
 ///
 /// Dropping the handle gives the queue back to its port, which stops it with the port. The handle
-/// keeps everything alive that the device may still write to.
+/// keeps everything alive that the device may still write to. While the port recovers bursts receive
+/// nothing; afterwards the same handle goes on.
 #[derive(Debug)]
 pub struct RxQueue {
-    // Dropped first: the port has the interior when the home may be the last thing to go.
-    owner: Owner<RxCore>,
-    index: u16,
+    // Dropped first: the port has the interior when it is told, and when the home may be the last
+    // thing to go.
+    pub(super) owner: Owner<RxCore>,
+    pub(super) index: u16,
     depth: u32,
-    home: Arc<Started>,
+    /// If the port has receive interrupts.
+    pub(super) sleep: Option<Arc<Sleep>>,
+    pub(super) home: Home,
 }
 
 impl RxQueue {
-    pub(crate) fn new(owner: Owner<RxCore>, index: u16, depth: u32, home: Arc<Started>) -> Self {
+    pub(crate) fn new(
+        owner: Owner<RxCore>,
+        (index, depth): (u16, u32),
+        sleep: Option<Arc<Sleep>>,
+        home: Home,
+    ) -> Self {
         Self {
             owner,
             index,
             depth,
+            sleep,
             home,
         }
     }
 
     /// Whether this queue was started by the port that `home` belongs to.
     pub(crate) fn belongs_to(&self, home: &Arc<Started>) -> bool {
-        Arc::ptr_eq(&self.home, home)
+        self.home.is(home)
     }
 
-    pub(super) fn core(&self) -> Option<&RxCore> {
-        self.core.as_deref()
-    }
-
-    pub(super) fn core_mut(&mut self) -> Option<&mut RxCore> {
-        self.core.as_deref_mut()
+    /// The control plane wants the queue, or has it.
+    #[cold]
+    pub(super) fn give_up(&mut self) {
+        if self.owner.acknowledge() {
+            self.home.tell();
+        }
     }
 
     /// Index of the queue within its port, in the order of the configuration.
@@ -70,7 +81,7 @@ impl RxBurst for RxQueue {
         match self.owner.enter(|core| core.burst(batch)) {
             Some(received) => received,
             None => {
-                self.owner.acknowledge();
+                self.give_up();
                 0
             }
         }
@@ -80,18 +91,19 @@ impl RxBurst for RxQueue {
 /// A transmit queue of a started port. Owned by one thread at a time.
 ///
 /// Dropping the handle gives the queue back to its port, which stops it with the port. The handle
-/// keeps everything alive that the device may still read.
+/// keeps everything alive that the device may still read. While the port recovers bursts send
+/// nothing; afterwards the same handle goes on.
 #[derive(Debug)]
 pub struct TxQueue {
     // Dropped first, as above.
     owner: Owner<TxCore>,
     index: u16,
     depth: u32,
-    home: Arc<Started>,
+    home: Home,
 }
 
 impl TxQueue {
-    pub(crate) fn new(owner: Owner<TxCore>, index: u16, depth: u32, home: Arc<Started>) -> Self {
+    pub(crate) fn new(owner: Owner<TxCore>, (index, depth): (u16, u32), home: Home) -> Self {
         Self {
             owner,
             index,
@@ -102,7 +114,7 @@ impl TxQueue {
 
     /// Whether this queue was started by the port that `home` belongs to.
     pub(crate) fn belongs_to(&self, home: &Arc<Started>) -> bool {
-        Arc::ptr_eq(&self.home, home)
+        self.home.is(home)
     }
 
     /// Index of the queue within its port, in the order of the configuration.
@@ -115,6 +127,13 @@ impl TxQueue {
     #[must_use]
     pub fn depth(&self) -> u32 {
         self.depth
+    }
+
+    #[cold]
+    fn give_up(&mut self) {
+        if self.owner.acknowledge() {
+            self.home.tell();
+        }
     }
 
     /// Packets handed to the device whose completion was not seen yet.
@@ -130,7 +149,7 @@ impl TxBurst for TxQueue {
         match self.owner.enter(|core| core.burst(batch)) {
             Some(outcome) => outcome,
             None => {
-                self.owner.acknowledge();
+                self.give_up();
                 TxOutcome {
                     sent: 0,
                     rejected: None,
@@ -143,7 +162,7 @@ impl TxBurst for TxQueue {
         match self.owner.enter(TxCore::reclaim) {
             Some(home) => home,
             None => {
-                self.owner.acknowledge();
+                self.give_up();
                 0
             }
         }

@@ -2,13 +2,15 @@
 //!
 //! Nothing of this touches the burst. The race between the last burst and the sleep is closed by
 //! the device: the arming doorbell says how far we have read, and where more was written since, the
-//! event comes at once. What we see ourselves before is told without sleeping at all.
+//! event comes at once. What we see ourselves before is told without sleeping at all. An owner that
+//! sleeps is woken, too, when the control plane wants the queue or gives it back.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gdma::Polled;
-use mana_verbs::{CompletionChannel, VerbsError, Waited};
+use mana_verbs::{CompletionChannel, EventFd, PollSet, VerbsError, Waited};
 use pmd_api::{Armed, InterruptError, RxInterrupt, Wake};
 use uverbs_abi::Errno;
 
@@ -52,28 +54,6 @@ impl RxCore {
         Ok(Armed::Sleep)
     }
 
-    /// See [`RxInterrupt::wait`].
-    fn wait(&mut self, timeout: Option<Duration>) -> Result<Wake, InterruptError> {
-        // A time that no clock reaches is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        loop {
-            if self.arm()? == Armed::Ready {
-                return Ok(Wake::Packets);
-            }
-            let waited = self.channel()?.wait(left());
-            match waited.map_err(|error| self.unwaitable(error))? {
-                _ if self.has_something() => return Ok(Wake::Packets),
-                Waited::TimedOut => return Ok(Wake::Timeout),
-                Waited::Signal => return Ok(Wake::Signal),
-                Waited::Closed => return Err(InterruptError::DeviceRemoved { queue: self.index }),
-                // An event without a packet: a late one of an earlier arm, say.
-                Waited::Event if left() == Some(Duration::ZERO) => return Ok(Wake::Timeout),
-                Waited::Event => {}
-            }
-        }
-    }
-
     /// Whether the next burst has something to look at.
     fn has_something(&self) -> bool {
         let cq = &self.rings.cq;
@@ -98,20 +78,97 @@ fn is_end(error: &VerbsError) -> bool {
     matches!(error.errno(), Some(Errno::EIO | Errno::EPROTO))
 }
 
-/// A handle is without its core only while it is dropped.
-const EMPTY: InterruptError = InterruptError::NotEnabled { queue: 0 };
+/// What the owner of a receive queue sleeps on: the same as long as the handle lives, whatever
+/// becomes of the device.
+#[derive(Debug)]
+pub(crate) struct Sleep {
+    /// Readable for the queue's channel and for `wake`.
+    set: PollSet,
+    /// Rung when the control plane wants the queue, and when it gives it back.
+    wake: EventFd,
+}
+
+impl Sleep {
+    /// For a queue that has interrupts.
+    pub(crate) fn on(core: &RxCore) -> Result<Option<Arc<Self>>, VerbsError> {
+        if core.interrupts.is_none() {
+            return Ok(None);
+        }
+        let wake = EventFd::new()?;
+        let set = PollSet::new(&[wake.as_fd()])?;
+        let sleep = Self { set, wake };
+        sleep.watch(core)?;
+        Ok(Some(Arc::new(sleep)))
+    }
+
+    /// The queue is this one from now on.
+    pub(crate) fn watch(&self, core: &RxCore) -> Result<(), VerbsError> {
+        let channel = core.interrupts.as_ref();
+        channel.map_or(Ok(()), |channel| self.set.add(channel.fd()))
+    }
+
+    /// The queue is no more this one.
+    pub(crate) fn unwatch(&self, core: &RxCore) {
+        if let Some(channel) = &core.interrupts {
+            self.set.remove(channel.fd());
+        }
+    }
+
+    /// Wakes the owner, which is to look at the gate.
+    pub(crate) fn wake(&self) {
+        self.wake.ring();
+    }
+}
+
+impl RxQueue {
+    fn sleep(&self) -> Result<&Arc<Sleep>, InterruptError> {
+        let queue = self.index;
+        (self.sleep.as_ref()).ok_or(InterruptError::NotEnabled { queue })
+    }
+}
 
 impl RxInterrupt for RxQueue {
     fn interrupt_fd(&self) -> Result<BorrowedFd<'_>, InterruptError> {
-        let core = self.core().ok_or(EMPTY)?;
-        Ok(core.channel()?.fd())
+        Ok(self.sleep()?.set.as_fd())
     }
 
     fn arm(&mut self) -> Result<Armed, InterruptError> {
-        self.core_mut().ok_or(EMPTY)?.arm()
+        // Cleared before looking at the gate: what comes later is rung for again.
+        self.sleep()?.wake.clear();
+        if let Some(armed) = self.owner.enter(RxCore::arm) {
+            return armed;
+        }
+        self.give_up();
+        if self.home.has_failed() {
+            return Err(InterruptError::DeviceRemoved { queue: self.index });
+        }
+        // The queue wakes its owner when it is given back.
+        Ok(Armed::Sleep)
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Wake, InterruptError> {
-        self.core_mut().ok_or(EMPTY)?.wait(timeout)
+        // A time that no clock reaches is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        loop {
+            if self.arm()? == Armed::Ready {
+                return Ok(Wake::Packets);
+            }
+            let waited = self.sleep()?.set.wait(left());
+            let waited = waited.map_err(|error| InterruptError::System {
+                queue: self.index,
+                cause: Box::new(error),
+            })?;
+            match waited {
+                _ if self.owner.look(RxCore::has_something) == Some(true) => {
+                    return Ok(Wake::Packets);
+                }
+                Waited::TimedOut => return Ok(Wake::Timeout),
+                Waited::Signal => return Ok(Wake::Signal),
+                // An event without a packet: a late one of an earlier arm, or the gate.
+                _ if left() == Some(Duration::ZERO) => return Ok(Wake::Timeout),
+                Waited::Event | Waited::Closed => {}
+            }
+        }
     }
 }

@@ -15,6 +15,8 @@ mod runs;
 mod rx;
 mod tx;
 
+use std::sync::Arc;
+
 use dma_memory::Segment;
 use gdma::RingError;
 use mana_verbs::{CompletionChannel, Context, QueueIds, SendQueue, VerbsError};
@@ -23,6 +25,7 @@ use pmd_api::Pool;
 pub(crate) use counters::Counters;
 pub(crate) use gate::{Control, gate};
 pub use handle::{RxQueue, TxQueue};
+pub(crate) use interrupt::Sleep;
 pub(crate) use lkeys::Lkeys;
 pub(crate) use rx::RxCore;
 pub(crate) use tx::TxCore;
@@ -53,6 +56,8 @@ pub(crate) struct TxSetup {
     pub(crate) max_segments: u32,
     /// Keys of the pools that may be sent from.
     pub(crate) lkeys: Lkeys,
+    /// What the queue counts in, since the port was started.
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// What a receive queue is made of.
@@ -78,4 +83,6 @@ pub(crate) struct RxSetup {
     pub(crate) lkey: u32,
     /// The CQ's channel, if the port has receive interrupts.
     pub(crate) interrupts: Option<CompletionChannel>,
+    /// What the queue counts in, since the port was started.
+    pub(crate) counters: Arc<Counters>,
 }

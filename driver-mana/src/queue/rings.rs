@@ -52,12 +52,6 @@ impl TxRings {
         })
     }
 
-    /// Whether the device is known to be gone.
-    #[inline]
-    pub(super) fn is_removed(&self) -> bool {
-        self.context.is_removed()
-    }
-
     /// The queue pair and its context, for its destruction; the rings are gone.
     pub(super) fn into_parts(self) -> (SendQueue, Context) {
         (self.queue, self.context)

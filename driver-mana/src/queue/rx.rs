@@ -84,6 +84,7 @@ impl RxCore {
             pool,
             lkey,
             interrupts,
+            counters,
         } = setup;
         let size = pool.data_room() - pmd_api::HEADROOM as u32;
         let mut core = Self {
@@ -95,7 +96,7 @@ impl RxCore {
             unfilled: 0,
             failed: false,
             index,
-            counters: Arc::default(),
+            counters,
             interrupts,
         };
         core.refill();
@@ -116,6 +117,32 @@ impl RxCore {
 
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// Counts what arrived and was not received as lost, and tells how much that is.
+    pub(crate) fn lose(&mut self) -> u64 {
+        let packets = |cqe: &Cqe, from| {
+            let rest = (from..COALESCED).take_while(|&i| cqe.rx_packet(i).0 != 0);
+            rest.count() as u64
+        };
+        let mut lost = self.partial.take().map_or(0, |(cqe, next)| packets(&cqe, next));
+        let cq = &self.rings.cq;
+        let mut cursor = cq.cursor();
+        for _ in 0..self.depth {
+            if self.failed || !cq.is_ready(cursor) {
+                break;
+            }
+            lost += match cq.load(cursor, 0) & TYPE_MASK {
+                OKAY => 1,
+                COALESCED_4 => packets(&cq.cqe(cursor), 0),
+                _ => 0,
+            };
+            cursor = cq.next(cursor);
+        }
+        // No more than there were buffers, whatever the device wrote.
+        let lost = lost.min(self.shadow.len().into());
+        self.counters.errors.add(lost);
+        lost
     }
 
     /// Brings the posted buffers home, now that the RSS queue pair was destroyed. If the device is gone

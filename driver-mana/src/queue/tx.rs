@@ -82,6 +82,7 @@ impl TxCore {
             depth,
             max_segments,
             lkeys,
+            counters,
         } = setup;
         let vport_offset = queue.vport_offset();
         let short = vport_offset <= MAX_SHORT_VPORT_OFFSET;
@@ -108,7 +109,7 @@ impl TxCore {
             max_segments: (max_segments as usize).min(MAX_TX_SGES),
             failed: false,
             index,
-            counters: Arc::default(),
+            counters,
         })
     }
 
@@ -126,6 +127,22 @@ impl TxCore {
 
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// Counts what is in flight as lost, and tells how much that is. What has completed is not.
+    pub(crate) fn lose(&mut self) -> u64 {
+        self.reap();
+        let (in_flight, sq) = (self.in_flight(), &self.rings.sq);
+        let (mut at, mut bytes) = (sq.tail(), 0);
+        for _ in 0..in_flight {
+            let (units, size) = sq.read_back(at);
+            at = at.wrapping_add(units);
+            bytes += size;
+        }
+        self.counters.failed.add(in_flight.into());
+        self.counters.failed_bytes.add(bytes);
+        self.counters.finished.add(in_flight.into());
+        in_flight.into()
     }
 
     /// Destroys the queue pair and its CQ, then brings the buffers in flight home. If the device may
@@ -159,7 +176,7 @@ impl TxCore {
         {
             self.reap();
         }
-        if self.failed || self.rings.is_removed() {
+        if self.failed {
             return TxOutcome {
                 sent: 0,
                 rejected: None,
@@ -236,6 +253,7 @@ impl TxCore {
     /// Takes the completions that are there: at most one for each packet that can be in flight, so that
     /// a device that produces nonsense without end can't keep us here.
     fn reap(&mut self) {
+        self.counters.looks.add(1);
         let mut cursor = self.rings.cq.cursor();
         for _ in 0..self.depth {
             if self.rings.cq.is_ready(cursor) {
@@ -277,7 +295,9 @@ impl TxCore {
 
     #[inline]
     fn complete_to(&mut self, packets: u32, units: u32) {
-        self.shadow.release(packets.wrapping_sub(self.completed));
+        let count = packets.wrapping_sub(self.completed);
+        self.shadow.release(count);
+        self.counters.finished.add(count.into());
         self.completed = packets;
         self.rings.sq.release_to(units);
     }

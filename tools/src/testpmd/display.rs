@@ -188,6 +188,9 @@ pub fn port_statistics(out: &mut String, port: usize, stats: &PortStats, rates: 
 pub fn event(number: usize, event: PortEvent) -> String {
     let event = match event {
         PortEvent::DeviceRemoved => "device removal",
+        PortEvent::Recovering => "error recovering",
+        PortEvent::Recovered { .. } => "error recovery successful",
+        PortEvent::RecoveryFailed { .. } => "error recovery failed",
         PortEvent::NetdevUp => "netdev up",
         PortEvent::NetdevDown => "netdev down",
         _ => "unknown",
