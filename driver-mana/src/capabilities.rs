@@ -22,6 +22,7 @@ pub(crate) fn capabilities(limits: &Limits) -> Capabilities {
         true => Support::NotByKernel,
         false => Support::Yes,
     };
+    can.reset_recovery = Support::Yes;
     can.reta_update = Support::NotByKernel;
     can.rss_hash_fields = Support::NotByKernel;
     can.promiscuous = Support::NotByKernel;

@@ -228,6 +228,7 @@ impl Port {
         self.tx.begin(tx);
         self.watchdog.reset();
         self.started = Some(started);
+        self.end_recovery();
         self.set_timer();
         Ok(queues)
     }
@@ -258,8 +259,8 @@ impl Port {
         self.started = None;
         self.set_timer();
         let stopped = running.map_or(Ok(()), |mut running| {
-            if self.recovery.is_some() {
-                running.lose();
+            if let Some(recovery) = &mut self.recovery {
+                recovery.add(running.lose());
             }
             running.tear_down().map_err(Error::Verbs)
         });

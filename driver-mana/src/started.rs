@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mana_verbs::{EventFd, MemoryRegion, ProtectionDomain, RssQueuePair, VerbsError};
 
-use crate::queue::{Control, RxCore, RxQueue, TxCore, Sleep, TxQueue, gate};
+use crate::queue::{Control, RxCore, RxQueue, Sleep, TxCore, TxQueue, gate};
 use crate::{LostFrames, Queues};
 
 /// Everything the device reaches while a port runs. Queues in somebody's hands are missing from it.
@@ -244,7 +244,10 @@ impl Drop for Started {
         let plane = self.plane.get_mut().unwrap_or_else(PoisonError::into_inner);
         // No handle is left, so all queues are home; what runs takes itself apart.
         if let Err(missing) = plane.collect() {
-            tracing::error!("queues without a handle are missing: {}", missing.join(", "));
+            tracing::error!(
+                "queues without a handle are missing: {}",
+                missing.join(", ")
+            );
         }
     }
 }

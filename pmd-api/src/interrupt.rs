@@ -38,7 +38,9 @@ pub trait RxInterrupt: RxBurst {
     ///
     /// # Errors
     ///
-    /// As for [`RxInterrupt::arm`]; [`InterruptError::DeviceRemoved`] also ends a sleep.
+    /// As for [`RxInterrupt::arm`]; [`InterruptError::DeviceRemoved`] also ends a sleep. Where the
+    /// port recovers, waiting again is right: once the port has asked for the queue, the wait is for
+    /// its return, too.
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Wake, InterruptError>;
 }
 
@@ -94,7 +96,9 @@ pub enum InterruptError {
         queue: u16,
     },
     /// The device is gone.
-    #[error("the device of receive queue {queue} was removed: stop and close its port")]
+    #[error(
+        "the device of receive queue {queue} was removed: its port tells whether it comes back"
+    )]
     DeviceRemoved {
         /// Index of the queue.
         queue: u16,

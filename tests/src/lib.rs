@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod comeback;
 pub mod device;
 pub mod host;
 mod job;
@@ -21,6 +22,7 @@ pub mod toeplitz;
 mod tools;
 pub mod uverbs;
 
+pub use comeback::Comeback;
 pub use device::Device;
 pub use rig::Rig;
 pub use running::{Plan, Received, Running};

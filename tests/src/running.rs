@@ -118,8 +118,17 @@ impl<'a> Running<'a> {
     /// If one of that fails.
     #[must_use]
     pub fn start(rig: &'a Rig, plan: &Plan) -> Self {
+        Self::start_port(rig, plan, rig.open())
+    }
+
+    /// Configures and starts a port of the rig that is open already.
+    ///
+    /// # Panics
+    ///
+    /// If one of that fails.
+    #[must_use]
+    pub fn start_port(rig: &'a Rig, plan: &Plan, mut port: Port) -> Self {
         let (rx_pool, tx_pool) = (plan.pool("received"), plan.pool("sent"));
-        let mut port = rig.open();
         let rx = RxQueueConfig {
             depth: plan.depth,
             pool: rx_pool.clone(),

@@ -42,7 +42,10 @@ impl Adapter {
     /// Lets go of a context whose device is gone.
     pub(super) fn forget(&self, context: &Context) {
         let mut current = self.lock();
-        if current.as_ref().is_some_and(|(known, _)| known.is_same(context)) {
+        if current
+            .as_ref()
+            .is_some_and(|(known, _)| known.is_same(context))
+        {
             *current = None;
         }
     }
@@ -53,7 +56,11 @@ impl Adapter {
     /// # Errors
     ///
     /// Why it can't be used, or not yet.
-    pub(super) fn find(&self, system: &dyn System, info: &PortInfo) -> Result<(Usable, Hold), Error> {
+    pub(super) fn find(
+        &self,
+        system: &dyn System,
+        info: &PortInfo,
+    ) -> Result<(Usable, Hold), Error> {
         let mut current = self.lock();
         let known = current.as_ref().filter(|(known, _)| !known.is_removed());
         let (context, hold) = match known {

@@ -60,6 +60,13 @@ pub(super) struct Recovery {
     hold: Option<Hold>,
 }
 
+impl Recovery {
+    /// These were on their way, too.
+    pub(super) fn add(&mut self, lost: LostFrames) {
+        self.lost += lost;
+    }
+}
+
 impl Port {
     /// Sets how the port deals with its device's going away. It holds from now on, also for a
     /// recovery under way.
@@ -111,9 +118,8 @@ impl Port {
         };
         match self.recover_now(&mut recovery, now) {
             Ok(true) => {
-                let lost = recovery.lost;
-                tracing::info!("{}: recovered; lost {lost:?}", self.name());
-                self.told.push_back(PortEvent::Recovered { lost });
+                self.recovery = Some(recovery);
+                self.end_recovery();
             }
             Ok(false) => self.recovery = Some(recovery),
             Err(error) => {
@@ -124,6 +130,14 @@ impl Port {
                 }
                 self.told.push_back(PortEvent::RecoveryFailed { reason });
             }
+        }
+    }
+
+    /// The port is as it was.
+    pub(super) fn end_recovery(&mut self) {
+        if let Some(Recovery { lost, .. }) = self.recovery.take() {
+            tracing::info!("{}: recovered; lost {lost:?}", self.name());
+            self.told.push_back(PortEvent::Recovered { lost });
         }
     }
 
@@ -140,7 +154,11 @@ impl Port {
             recovery.next_look = now + TICK;
             match self.attach() {
                 Ok(()) => {
-                    tracing::info!("{}: its device is back as {}", self.name(), self.info.ib_device);
+                    tracing::info!(
+                        "{}: its device is back as {}",
+                        self.name(),
+                        self.info.ib_device
+                    );
                     self.told.push_back(PortEvent::Recovering);
                 }
                 Err(error) if late => {
@@ -262,7 +280,11 @@ impl Port {
 
     /// Lets [`Port::event_fd`] become readable when there is something to do next.
     pub(super) fn set_timer(&mut self) {
-        let interval = match (&self.recovery, &self.started, self.recovery_config.tx_timeout) {
+        let interval = match (
+            &self.recovery,
+            &self.started,
+            self.recovery_config.tx_timeout,
+        ) {
             (Some(_), _, _) => TICK,
             (None, Some(_), Some(timeout)) => (timeout / 4).max(TICK),
             _ => Duration::ZERO,

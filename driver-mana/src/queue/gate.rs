@@ -138,12 +138,10 @@ impl<T> Control<T> {
     pub(crate) fn want(&mut self) {
         // In every other state it is asked for already, or here. The exchange tells the owner no more
         // than the flag itself.
-        let _ = self.gate.state.compare_exchange(
-            OPEN,
-            WANTED,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let _ =
+            self.gate
+                .state
+                .compare_exchange(OPEN, WANTED, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Whether the control plane has the interior: the owner acknowledged, or is gone.
@@ -175,10 +173,10 @@ impl<T> Control<T> {
             .interior
             .with_mut(|interior| unsafe { *interior = Some(new) });
         // Release: the owner sees the interior whole. If it is gone meanwhile, nothing changes hands.
-        let _ =
-            self.gate
-                .state
-                .compare_exchange(HELD, OPEN, Ordering::Release, Ordering::Relaxed);
+        let _ = self
+            .gate
+            .state
+            .compare_exchange(HELD, OPEN, Ordering::Release, Ordering::Relaxed);
         Ok(())
     }
 }

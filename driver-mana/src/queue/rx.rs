@@ -125,7 +125,10 @@ impl RxCore {
             let rest = (from..COALESCED).take_while(|&i| cqe.rx_packet(i).0 != 0);
             rest.count() as u64
         };
-        let mut lost = self.partial.take().map_or(0, |(cqe, next)| packets(&cqe, next));
+        let mut lost = self
+            .partial
+            .take()
+            .map_or(0, |(cqe, next)| packets(&cqe, next));
         let cq = &self.rings.cq;
         let mut cursor = cq.cursor();
         for _ in 0..self.depth {
