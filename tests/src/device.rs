@@ -1,5 +1,6 @@
 //! A model as suites see it: steered and read in the same words, wherever it runs.
 
+use mana_model::control::{Client, ClientError};
 use mana_model::{Fault, Model, ObjectCounts, PortCounters};
 
 /// A model and its first port, from the device's side.
@@ -72,4 +73,51 @@ impl Device for Model {
     fn drained(&self) -> bool {
         Model::drained(self)
     }
+}
+
+/// By its control socket, in the process in which it is preloaded. Panics where the model is gone:
+/// without it a suite proves nothing.
+impl Device for Client {
+    fn step(&self) {
+        told(Client::step(self));
+    }
+
+    fn inject(&self, fault: Fault) {
+        told(Client::inject(self, fault));
+    }
+
+    fn operations(&self) -> u64 {
+        told(Client::operations(self))
+    }
+
+    fn objects(&self) -> ObjectCounts {
+        told(Client::objects(self))
+    }
+
+    fn findings(&self) -> Vec<String> {
+        told(Client::findings(self))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn counters(&self) -> PortCounters {
+        told(self.port(0).counters())
+    }
+
+    fn deliver(&self, frame: &[u8]) {
+        told(self.port(0).deliver(frame));
+    }
+
+    fn take_tx_frames(&self) -> Vec<Vec<u8>> {
+        told(self.port(0).take_tx_frames())
+    }
+
+    fn drained(&self) -> bool {
+        told(Client::drained(self))
+    }
+}
+
+fn told<T>(answer: Result<T, ClientError>) -> T {
+    answer.unwrap_or_else(|error| panic!("the model does not answer: {error}"))
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,7 +37,10 @@ pub fn run(options: &Options, suite: &'static Suite) -> Result<Outcome, Error> {
         return Ok(Outcome::Skipped(reason));
     }
     let words = program::words().map_err(Error::Start)?;
-    let line = line(options, suite, &words)?;
+    // Only this user can enter it.
+    let folder = tempfile::Builder::new().prefix("mana-").tempdir();
+    let folder = folder.map_err(Error::Start)?;
+    let line = line(options, suite, &words, &folder.path().join("control"))?;
     let start = Instant::now();
     let mut child = Command::new(&line[0])
         .args(&line[1..])
@@ -85,7 +89,12 @@ pub fn run(options: &Options, suite: &'static Suite) -> Result<Outcome, Error> {
 }
 
 /// The command line of a suite's process.
-fn line(options: &Options, suite: &Suite, words: &[OsString]) -> Result<Vec<OsString>, Error> {
+fn line(
+    options: &Options,
+    suite: &Suite,
+    words: &[OsString],
+    socket: &Path,
+) -> Result<Vec<OsString>, Error> {
     let mut line: Vec<OsString> = Vec::new();
     let mut arguments: Vec<OsString> = Vec::new();
     match &options.target {
@@ -96,8 +105,13 @@ fn line(options: &Options, suite: &Suite, words: &[OsString]) -> Result<Vec<OsSt
             if *preloaded {
                 line.extend_from_slice(words);
                 line.extend(["model", "exec"].map(OsString::from));
-                line.extend([vdev.clone(), "--".into()]);
-                arguments.push("--preload".into());
+                let named = |option: &str| {
+                    let mut word = OsString::from(option);
+                    word.push(socket);
+                    word
+                };
+                line.extend([vdev.clone(), named("--control="), "--".into()]);
+                arguments.extend(["--preload".into(), named("--socket=")]);
             }
             arguments.push(vdev);
         }

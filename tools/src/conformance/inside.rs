@@ -5,10 +5,11 @@ use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use conformance::{Rig, Suite, packets};
 use mana_model::DoorbellMode;
+use mana_model::control::Client;
 use mana_pmd::{ProviderChoice, Selector};
 use mana_verbs::LinuxSystem;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ use uverbs_abi::System;
 
 use super::error::Error;
 use super::options::{Options, Target};
+
+/// What the preloaded model is given to begin to listen.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What came of a suite.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,7 +64,7 @@ pub fn run(options: &Options, socket: Option<&Path>) -> Result<(), Error> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
-fn rig(options: &Options, _socket: Option<&Path>) -> Rig {
+fn rig(options: &Options, socket: Option<&Path>) -> Rig {
     match &options.target {
         Target::Model {
             device,
@@ -71,11 +75,20 @@ fn rig(options: &Options, _socket: Option<&Path>) -> Rig {
             rig
         }
         Target::Model { .. } => {
+            let system = linux();
+            // The model begins, and listens, when it is first looked for.
+            let ports = mana_pmd::discover(&system)
+                .unwrap_or_else(|error| panic!("the model is not found: {error}"));
+            let socket = socket.expect("the preloaded model has a socket");
+            let client = Client::wait_for(socket, PATIENCE)
+                .unwrap_or_else(|error| panic!("the model can't be steered: {error}"));
+            let netdev = ports.first().and_then(|port| port.netdev.as_ref());
             let selector = Selector {
+                macs: netdev.map(|netdev| netdev.mac).into_iter().collect(),
                 provider: options.provider,
                 ..Selector::default()
             };
-            Rig::hardware(linux(), selector)
+            Rig::preloaded(system, selector, client)
         }
         Target::Hardware { selector, .. } => {
             let rig = Rig::hardware(linux(), selector.clone());
