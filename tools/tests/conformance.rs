@@ -111,7 +111,7 @@ fn without_a_device_of_hardware_what_could_run_fails_and_the_rest_is_skipped_wit
     for (name, result, reason) in results(&whole) {
         match name {
             "smoke" | "send_only" | "restart" => assert_eq!(result, "failed", "{name}"),
-            "loopback" | "ring_laps" | "tx_multi_segment" => {
+            "loopback" | "ring_laps" | "tx_multi_segment" | "rx_wakeup" => {
                 assert_eq!(result, "skipped", "{name}");
                 assert!(reason.contains("--wire=loop"), "{name}: {reason}");
             }

@@ -42,6 +42,7 @@
 #![forbid(unsafe_code)]
 
 mod checks;
+mod conformance;
 mod debian;
 mod instructions;
 mod libtest;

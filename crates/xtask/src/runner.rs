@@ -155,7 +155,7 @@ fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &mut T
 }
 
 /// Runs a program, handing over each line it writes, until it ends or [`LIMIT`] is over.
-fn follow(command: &mut Command, line: impl FnMut(&str)) -> Result<(), String> {
+pub fn follow(command: &mut Command, line: impl FnMut(&str)) -> Result<(), String> {
     let mut child = command
         .spawn()
         .map_err(|error| process::not_started(command, &error))?;

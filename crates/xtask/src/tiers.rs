@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::report::{Report, Tally};
 use crate::runner::{self, How, TestProgram};
 use crate::workspace::Workspace;
-use crate::{checks, debian, instructions, process, program};
+use crate::{checks, conformance, debian, instructions, process, program};
 
 /// Packages whose tests need the device model and the program: the tiers `model`, `host` and
 /// `stack`.
@@ -258,6 +258,7 @@ fn stack(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
     for program in programs {
         program.run(workspace, &how, tally);
     }
+    conformance::run(&how.environment, tally);
 }
 
 /// The variable with the path of the program, built now.

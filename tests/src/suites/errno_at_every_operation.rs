@@ -45,9 +45,10 @@ fn run(rig: &Rig) {
                 }
             }
         }
-        // 3 send queues with CQs, 4 receive queues with CQs, table, RSS QP, PD, two MRs.
+        // 3 send queues with CQs, 4 receive queues with CQs, table, RSS QP, PD, two MRs; in process
+        // also a doorbell a queue.
         assert!(
-            failed > 3 * 2 + 4 * 2 + 2 + 1 + 2,
+            failed >= 3 * 2 + 4 * 2 + 2 + 1 + 2,
             "only {failed} operations"
         );
         // The order that start did not reach is taken by an open, not by the stop to come.

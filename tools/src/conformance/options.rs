@@ -19,8 +19,8 @@ use super::error::Error;
 ///   nothing needed      smoke, send_only, restart: packets are sent from the port's own address to
 ///                       itself; whether they arrive anywhere does not matter
 ///
-///   a wire that loops   loopback, ring_laps, tx_multi_segment: every frame must come back once and
-///                       unchanged, in order, and nothing else. Say --wire=loop
+///   a wire that loops   loopback, ring_laps, tx_multi_segment, rx_wakeup: every frame must come back
+///                       once and unchanged, in order, and nothing else. Say --wire=loop
 ///
 /// The exit code is 0 where every suite passed that could run, 1 if one failed, 2 for a wrong command
 /// line, 3 if no suite failed but the model has findings.
