@@ -235,9 +235,7 @@ impl Sender<'_> {
                 && !(ip && packet.v6)
                 && !(tcp && udp)
                 && (!(tcp || udp) || packet.has_l4() && packet.protocol == l4_wanted)
-                // Drivers leave the offset at 0 for UDP, and that works (§3.3).
                 && (!tcp || usize::from(oob.trans_off()) == packet.l4)
-                && (!udp || [0, packet.l4].contains(&usize::from(oob.trans_off())))
         });
         let Some(packet) = fits else {
             self.findings.add(
@@ -247,6 +245,19 @@ impl Sender<'_> {
             );
             return Err(tx::HDR_PROCESSING_ERROR);
         };
+        // Linux leaves the offset at 0 for UDP and DPDK leaves garbage (§3.3, §8 no. 4), and both
+        // work: it does not matter to the device, but garbage is no driver's intention.
+        if udp && ![0, packet.l4].contains(&usize::from(oob.trans_off())) {
+            self.findings.add(
+                FindingKind::Offload,
+                Some(queue),
+                format_args!(
+                    "OOB {:#018x}: the UDP header is at {}",
+                    oob.into_bits(),
+                    packet.l4
+                ),
+            );
+        }
         if ip {
             let at = packet.ip + 10;
             frame[at..at + 2].fill(0);

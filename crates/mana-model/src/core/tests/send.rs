@@ -227,6 +227,22 @@ fn a_checksum_request_that_does_not_fit_the_packet_is_a_finding() {
     }
 }
 
+/// The driver in C leaves there what was on its stack (§8 no. 4), and its packets are sent.
+#[test]
+fn a_wrong_offset_of_udp_is_a_finding_and_the_checksum_right_all_the_same() {
+    let send = |trans_off| {
+        let mut bench = Bench::capturing();
+        let mut queue = bench.sender();
+        let segment = (bench.put(0, &DNS), bench.key, DNS.len() as u32);
+        queue.post(&queue.short_wqe(IPV4 | UDP_CHECKSUM, trans_off, segment));
+        (bench.send(&queue).remove(0), bench.kinds())
+    };
+    let (right, findings) = send(34);
+    assert_eq!(findings, []);
+    assert_eq!(send(0), (right.clone(), vec![]));
+    assert_eq!(send(0x343), (right, vec![FindingKind::Offload]));
+}
+
 #[test]
 fn an_oob_that_contradicts_its_queue_or_itself_is_invalid() {
     let change = |what: fn(&mut Vec<u8>)| {
