@@ -146,6 +146,16 @@ impl Comeback {
         machines.away = false;
     }
 
+    /// Lets operations pass until the model has seen so many: a failure ordered for one of them is then
+    /// nobody's any more.
+    pub fn spend_operations(&self, count: u64) {
+        let (system, model) = (self.system(), self.model());
+        while model.operations() < count {
+            // Whether it works does not matter.
+            let _ = Port::open(&system, &Selector::default());
+        }
+    }
+
     /// Asserts that no device has an object left, and that none found a rule broken.
     ///
     /// # Panics

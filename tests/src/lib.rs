@@ -16,6 +16,7 @@ pub mod rfc1071;
 pub mod rig;
 pub mod running;
 mod skip;
+pub mod soak;
 pub mod stack;
 pub mod suites;
 pub mod toeplitz;
