@@ -1,8 +1,9 @@
-//! `cargo xtask test [--tier NAME]…`, `cargo xtask check`, `cargo xtask fetch`: the whole CI.
+//! `cargo xtask test [--tier NAME]…`, `check`, `fetch`: the whole CI; `long NAME`: what takes hours.
 //!
 //! `test` runs the tiers of [`Tier`] in order and ends with a table and the line
 //! `N passed, N failed, N skipped`; it fails when anything failed. `check` is the first tier alone.
-//! `fetch` only fetches the Debian packages the tests use.
+//! `fetch` only fetches the Debian packages the tests use. `long` runs what takes longer than tiers may,
+//! see [`long`].
 //!
 //! # What a test may rely on
 //!
@@ -46,6 +47,7 @@ mod conformance;
 mod debian;
 mod instructions;
 mod libtest;
+mod long;
 mod process;
 mod program;
 mod report;
@@ -56,14 +58,17 @@ mod workspace;
 
 use std::process::ExitCode;
 
+use long::Long;
 use tiers::Tier;
 use workspace::Workspace;
 
-const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch";
+const USAGE: &str =
+    "usage: cargo xtask test [--tier NAME]... | check | fetch | long soak [--minutes N] [--seed N]";
 
 enum Task {
     Test(Vec<Tier>),
     Fetch,
+    Long(Long),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +78,7 @@ fn main() -> ExitCode {
         match task {
             Task::Test(tiers) => Ok(tiers::run(&workspace, &tiers)),
             Task::Fetch => debian::fetch_all(&workspace).map(|()| true),
+            Task::Long(long) => long.run().map(|()| true),
         }
     });
     match done {
@@ -105,6 +111,7 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
         }
         Some("check") => Task::Test(vec![Tier::Check]),
         Some("fetch") => Task::Fetch,
+        Some("long") => Task::Long(Long::parse(arguments.by_ref())?),
         Some(other) => return Err(format!("unknown task `{other}`\n{USAGE}")),
         None => return Err(USAGE.to_owned()),
     };
@@ -122,7 +129,7 @@ mod tests {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         match parse(&words)? {
             Task::Test(tiers) => Ok(tiers),
-            Task::Fetch => Ok(Vec::new()),
+            Task::Fetch | Task::Long(_) => Ok(Vec::new()),
         }
     }
 
