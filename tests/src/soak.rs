@@ -132,6 +132,8 @@ struct Worker {
 struct Orders {
     stop: AtomicBool,
     silent: AtomicBool,
+    /// The worker's answer to `silent`.
+    obeys: AtomicBool,
 }
 
 impl Worker {
@@ -149,8 +151,10 @@ impl Orders {
     /// False at the end; sleeps through silence.
     fn go_on(&self) -> bool {
         while self.silent.load(Ordering::Relaxed) && !self.stop.load(Ordering::Relaxed) {
+            self.obeys.store(true, Ordering::Relaxed);
             thread::sleep(Duration::from_millis(1));
         }
+        self.obeys.store(false, Ordering::Relaxed);
         !self.stop.load(Ordering::Relaxed)
     }
 }
@@ -359,6 +363,9 @@ fn turn(
             let workers = busy[one].workers.len() as u64;
             let orders = Arc::clone(&busy[one].workers[random.below(workers) as usize].orders);
             orders.silent.store(true, Ordering::Relaxed);
+            while !orders.obeys.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
             machine.take_away();
             machine.bring_back();
             let waits = |event: &PortEvent| matches!(event, PortEvent::WaitingForQueue { .. });
