@@ -230,6 +230,7 @@ impl Port {
         self.started = Some(started);
         self.end_recovery();
         self.set_timer();
+        self.remind();
         Ok(queues)
     }
 

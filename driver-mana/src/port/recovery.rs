@@ -82,6 +82,7 @@ impl Port {
         self.begin_recovery(Instant::now());
         self.drive_recovery(Instant::now());
         self.set_timer();
+        self.remind();
     }
 
     /// The device is gone.
