@@ -12,6 +12,7 @@ pub(crate) fn capabilities(limits: &Limits) -> Capabilities {
     can.tx_tcp_checksum = Support::Yes;
     can.tx_udp_checksum = Support::Yes;
     can.tx_vlan_insert = Support::Yes;
+    can.tx_tso = Support::Yes;
     can.tx_multi_segment = Support::Yes;
     can.rx_ipv4_checksum = Support::Yes;
     can.rx_l4_checksum = Support::Yes;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use dma_memory::{HugePages, RegionOptions};
 use mana_pmd::phy::{BURST, Phy};
 use pmd_api::{
-    Batch, HEADROOM, Mbuf, Pool, PoolConfig, Reject, RxBurst, RxShadowRing, TxBurst, TxOutcome,
-    VLAN_PRESENT,
+    BadPacket, Batch, HEADROOM, Mbuf, Pool, PoolConfig, Reject, RxBurst, RxShadowRing, TxBurst,
+    TxOutcome, VLAN_PRESENT,
 };
 use smoltcp::phy::{Device, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
@@ -68,6 +68,10 @@ impl TxBurst for Leaving {
             sent,
             rejected: None,
         }
+    }
+
+    fn tx_prepare(&mut self, _batch: &mut Batch) -> Result<(), BadPacket> {
+        Ok(())
     }
 
     fn reclaim(&mut self) -> usize {

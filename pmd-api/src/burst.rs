@@ -1,6 +1,6 @@
 //! Bursts: how packets come in and go out.
 
-use crate::{Batch, Mbuf, OffloadError, PoolId};
+use crate::{Batch, ChecksumError, Mbuf, MbufError, PoolId};
 
 /// A queue that packets arrive on.
 pub trait RxBurst: Send {
@@ -16,6 +16,19 @@ pub trait TxBurst: Send {
     /// that calls until the batch is empty gets through. Never waits.
     fn tx_burst(&mut self, batch: &mut Batch) -> TxOutcome;
 
+    /// Makes the packets of `batch` ready for offloads: checks them as [`TxBurst::tx_burst`] does,
+    /// and that they hold the headers that their offloads promise; brings such headers together in
+    /// the first segment; writes into them what the device wants to find. Packets without offloads
+    /// are only checked. A packet may be prepared more than once.
+    ///
+    /// Bursts never write into packets and never read them: a packet whose offloads do not fit it
+    /// and that was not prepared is the device's to judge.
+    ///
+    /// # Errors
+    /// The first packet that can't be sent as it is, and why. It and those behind it are as before,
+    /// those in front of it are ready.
+    fn tx_prepare(&mut self, batch: &mut Batch) -> Result<(), BadPacket>;
+
     /// Sends the buffers of packets that have left home without sending anything. Returns how many
     /// packets that were.
     fn reclaim(&mut self) -> usize;
@@ -29,6 +42,16 @@ pub struct TxOutcome {
     pub sent: usize,
     /// The packet behind them, taken off too, and why it can never be sent through this queue.
     pub rejected: Option<(Mbuf, Reject)>,
+}
+
+/// A packet of a batch that can't be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("packet {index}: {reason}")]
+pub struct BadPacket {
+    /// Its index in the batch. As many packets in front of it are ready.
+    pub index: usize,
+    /// Why.
+    pub reason: Reject,
 }
 
 /// Why a packet can never be sent through a queue.
@@ -60,9 +83,36 @@ pub enum Reject {
     /// A segment has no bytes.
     #[error("segment {0} is empty")]
     EmptySegment(usize),
-    /// Offloads that contradict each other.
+    /// Headers of a packet for TSO that are longer than the device takes.
+    #[error("headers of {len} bytes before the payload, for TSO the device takes {max}")]
+    TsoHeader {
+        /// Bytes of all headers.
+        len: usize,
+        /// Most that can be sent.
+        max: usize,
+    },
+    /// A packet for TSO that ends with or within its headers.
+    #[error("headers of {header} bytes in a packet of {len}: TSO wants payload to cut")]
+    TsoPayload {
+        /// Bytes of all headers.
+        header: usize,
+        /// Bytes of the packet.
+        len: usize,
+    },
+    /// A packet for TSO whose headers lie in several segments.
+    #[error("headers of {header} bytes, the first segment has {first}; tx_prepare joins them")]
+    SplitHeader {
+        /// Bytes of all headers.
+        header: usize,
+        /// Bytes of the first segment.
+        first: usize,
+    },
+    /// Headers in several segments that can't be joined in the first one.
+    #[error("the headers can't be joined in the first segment: {0}")]
+    PullUp(MbufError),
+    /// The packet does not hold the headers that its offloads promise, or they can't be written.
     #[error(transparent)]
-    BadOffload(#[from] OffloadError),
+    Headers(#[from] ChecksumError),
     /// An offload that this queue does not have.
     #[error("{0} is not supported by this queue")]
     Unsupported(&'static str),

@@ -38,7 +38,7 @@ mod stats;
 mod sync;
 
 pub use batch::Batch;
-pub use burst::{Reject, RxBurst, TxBurst, TxOutcome};
+pub use burst::{BadPacket, Reject, RxBurst, TxBurst, TxOutcome};
 pub use capabilities::{Capabilities, Support};
 pub use interrupt::{Armed, InterruptError, RxInterrupt, Wake};
 pub use mbuf::{Mbuf, MbufError, SegmentRef, Segments, SegmentsMut};

@@ -19,6 +19,7 @@ mod skip;
 pub mod soak;
 pub mod stack;
 pub mod suites;
+pub mod tcp;
 pub mod toeplitz;
 mod tools;
 pub mod uverbs;

@@ -41,6 +41,8 @@ suites! {
     tx_multi_segment
     clones
     checksum_offload
+    tx_prepare
+    tso
     vlan
     rss
     rx_burst_boundary

@@ -232,6 +232,9 @@ pub struct TapConfig {
     /// Whether the kernel leaves checksums to the receiver, as it does for hardware: its frames then
     /// hold only the sum of the pseudo-header. Without it every frame is as on a wire.
     pub csum: bool,
+    /// Whether the kernel hands over TCP packets longer than the MTU uncut, up to 64 KiB, as it does
+    /// to hardware that segments. Their checksums are then as with `csum`, whatever that says.
+    pub tso: bool,
     /// File of the network namespace in which it is looked for and made; `None` is the one of the
     /// calling thread. The model keeps that namespace alive.
     pub netns: Option<PathBuf>,
@@ -246,6 +249,7 @@ impl TapConfig {
             queues: 1,
             mtu: None,
             csum: false,
+            tso: false,
             netns: None,
         }
     }

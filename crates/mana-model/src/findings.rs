@@ -67,6 +67,8 @@ kinds! {
     VPort = "vPort is not configured for the queue",
     /// An offload request that does not fit the packet (§3.3).
     Offload = "offload request does not fit the packet",
+    /// A segmentation request that breaks a rule or does not fit the packet (§3.3).
+    Segmentation = "segmentation request breaks a rule or does not fit the packet",
     /// A memory key that does not exist.
     MemoryKey = "unknown memory key",
     /// A memory key of another protection domain (§6.12).

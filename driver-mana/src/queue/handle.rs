@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use pmd_api::{Batch, RxBurst, TxBurst, TxOutcome};
+use gdma::wqe::MAX_TX_SGES;
+use pmd_api::{BadPacket, Batch, RxBurst, TxBurst, TxOutcome};
 
 use super::gate::Owner;
 use super::interrupt::Sleep;
+use super::prepare::prepare_all;
 use super::{RxCore, TxCore};
 use crate::started::{Home, Started};
 
@@ -154,6 +156,17 @@ impl TxBurst for TxQueue {
                     sent: 0,
                     rejected: None,
                 }
+            }
+        }
+    }
+
+    fn tx_prepare(&mut self, batch: &mut Batch) -> Result<(), BadPacket> {
+        match self.owner.enter(|core| core.prepare(batch)) {
+            Some(prepared) => prepared,
+            // The burst that sends them looks for their keys, which are not known now.
+            None => {
+                self.give_up();
+                prepare_all(batch, None, MAX_TX_SGES)
             }
         }
     }

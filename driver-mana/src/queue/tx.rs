@@ -2,20 +2,20 @@
 //!
 //! A packet of one unshared segment that wants no VLAN tag is *simple*: its WQE is the queue's
 //! template, the offload bits of its transmit word, and its address, key and length. Everything else
-//! takes `write_general`. All WQEs are written suppressed; the last one of a burst asks for a
+//! takes `general.rs`. All WQEs are written suppressed; the last one of a burst asks for a
 //! completion, which stands for the whole burst (reference/mana-hardware.md §3.4).
 
 use std::sync::Arc;
 
+use gdma::Polled;
 use gdma::cqe::{CqeHead, tx};
-use gdma::oob::{
-    LONG, LongOob, LongOobTail, MAX_SHORT_VPORT_OFFSET, OFFLOAD_MASK, SHORT, ShortOob,
-};
-use gdma::wqe::{MAX_TX_SGES, Sge, WqeHeader};
-use gdma::{Polled, SendRing, Wqe};
+use gdma::oob::{LONG, MAX_SHORT_VPORT_OFFSET, OFFLOAD_MASK, SHORT, ShortOob};
+use gdma::wqe::{MAX_TX_SGES, WqeHeader};
 use mana_verbs::VerbsError;
-use pmd_api::{Batch, Mbuf, Reject, TxFlags, TxOutcome, TxShadowRing};
+use pmd_api::{BadPacket, Batch, TxFlags, TxOutcome, TxShadowRing};
 
+use super::general::{General, write_general};
+use super::prepare::prepare_all;
 use super::rings::TxRings;
 use super::runs::{Run, RunRing};
 use super::{Counters, Lkeys, QueueError, TxSetup};
@@ -56,21 +56,14 @@ pub(crate) struct TxCore {
 
 /// What all WQEs of the queue have in common.
 #[derive(Debug, Clone, Copy)]
-struct Template {
+pub(super) struct Template {
     /// Header of a WQE with a short OOB and one element.
     header: u64,
     /// Short OOB of a suppressed packet without offloads.
-    oob: ShortOob,
-    vport_offset: u16,
+    pub(super) oob: ShortOob,
+    pub(super) vport_offset: u16,
     /// The vPort offset fits the short OOB.
-    short: bool,
-}
-
-/// What became of a packet that is not simple.
-enum General {
-    Written { units: u32 },
-    Full,
-    Rejected(Reject),
+    pub(super) short: bool,
 }
 
 impl TxCore {
@@ -243,6 +236,11 @@ impl TxCore {
         TxOutcome { sent, rejected }
     }
 
+    /// See [`pmd_api::TxBurst::tx_prepare`].
+    pub(super) fn prepare(&mut self, batch: &mut Batch) -> Result<(), BadPacket> {
+        prepare_all(batch, Some(&mut self.lkeys), self.max_segments)
+    }
+
     /// See [`pmd_api::TxBurst::reclaim`].
     pub(super) fn reclaim(&mut self) -> usize {
         let before = self.completed;
@@ -366,81 +364,5 @@ impl TxCore {
                 "the device overtook the transmit completions: stop and start the port"
             );
         }
-    }
-}
-
-/// Writes the WQE of any packet at `at` if it takes no more than `room` units.
-#[cold]
-#[inline(never)]
-fn write_general(
-    sq: &SendRing,
-    at: u32,
-    room: u32,
-    template: Template,
-    lkeys: &mut Lkeys,
-    max_segments: usize,
-    mbuf: &Mbuf,
-) -> General {
-    let word = mbuf.tx_word();
-    let flags = word.flags();
-    let segments = mbuf.segments();
-    if mbuf.packet_len() == 0 {
-        return General::Rejected(Reject::Empty);
-    }
-    if segments > max_segments {
-        return General::Rejected(Reject::TooManySegments {
-            segments,
-            max: max_segments,
-        });
-    }
-    if flags.contains(TxFlags::TSO) {
-        return General::Rejected(Reject::Unsupported("TSO"));
-    }
-    let vlan = word.vlan_tci();
-    let oob = if vlan.is_some() || !template.short {
-        LONG
-    } else {
-        SHORT
-    };
-    if gdma::wqe::units(oob, segments) > room {
-        return General::Full;
-    }
-    let mut sges = [Sge::default(); MAX_TX_SGES];
-    for (index, (sge, segment)) in sges.iter_mut().zip(mbuf.iter()).enumerate() {
-        if segment.data_len() == 0 {
-            return General::Rejected(Reject::EmptySegment(index));
-        }
-        let pool = segment.buffer_pool();
-        let Some(key) = lkeys.find(pool) else {
-            return General::Rejected(Reject::ForeignPool(pool));
-        };
-        *sge = Sge {
-            address: segment.data_address(),
-            key,
-            size: segment.data_len() as u32,
-        };
-    }
-    let short = ShortOob::from_bits(template.oob.into_bits() | word.bits() & OFFLOAD_MASK);
-    let oob_words = if oob == LONG {
-        let tail = vlan.map_or(LongOobTail::new(), |tci| {
-            LongOobTail::new()
-                .with_inject_vlan_pri_tag(true)
-                .with_pcp((tci >> 13) as u8)
-                .with_dei(tci >> 12 & 1 != 0)
-                .with_vlan_id(tci & 0xFFF)
-        });
-        // Which of the two offsets counts in the long format is not known; both are filled in
-        // where they fit (§3.2).
-        let tail = tail.with_long_vp_offset(template.vport_offset);
-        Wqe::Long(LongOob {
-            short: short.with_pkt_fmt(1),
-            tail,
-        })
-    } else {
-        Wqe::Short(short)
-    };
-    let header = WqeHeader::plain(oob, segments);
-    General::Written {
-        units: sq.write(at, header, &oob_words, &sges[..segments]),
     }
 }

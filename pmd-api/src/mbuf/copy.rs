@@ -81,6 +81,50 @@ impl Mbuf {
         Ok(copy)
     }
 
+    /// Makes the first `len` bytes of the packet lie in its first segment, by moving what is missing
+    /// from the segments behind it; those that become empty are dropped. Of the segments behind
+    /// nothing is written, so they may be shared.
+    ///
+    /// # Errors
+    /// The packet is shorter, or bytes must be moved and the first segment's buffer is shared or
+    /// has no room for them behind its data. The packet is as before.
+    pub fn pull_up(&mut self, len: usize) -> Result<(), MbufError> {
+        let Some(missing) = len.checked_sub(self.data_len()).filter(|count| *count > 0) else {
+            return Ok(());
+        };
+        if len > self.packet_len() {
+            return Err(MbufError::TooShort {
+                wanted: len,
+                len: self.packet_len(),
+            });
+        }
+        let tailroom = super::tailroom(self.line());
+        if missing > tailroom {
+            return Err(MbufError::Tailroom {
+                wanted: missing,
+                tailroom,
+            });
+        }
+        if self.is_shared() {
+            return Err(MbufError::Shared);
+        }
+        let mut left = missing;
+        let mut rest = self.unchain();
+        while let Some(mut segment) = rest {
+            let now = left.min(segment.data_len());
+            // Neither fails: there is room for all that is missing, and the segment has `now`.
+            self.extend_from_slice(&segment.data()[..now])?;
+            segment.adj(now)?;
+            left -= now;
+            if segment.data_len() > 0 {
+                return self.chain(segment).map_err(|(_, error)| error);
+            }
+            // An empty segment that was there before goes, too.
+            rest = segment.unchain();
+        }
+        Ok(())
+    }
+
     /// Makes one segment of the packet by copying the others behind the first one's data.
     ///
     /// # Errors

@@ -44,6 +44,7 @@ enum Operation {
     Clone(usize),
     Copy(usize),
     Linearize(usize),
+    PullUp(usize, usize),
     Write(usize, u8),
     Reset(usize),
     Drop(usize),
@@ -66,6 +67,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => which().prop_map(Clone),
         1 => which().prop_map(Copy),
         1 => which().prop_map(Linearize),
+        2 => (which(), count()).prop_map(|(i, n)| PullUp(i, n)),
         2 => (which(), any::<u8>()).prop_map(|(i, byte)| Write(i, byte)),
         1 => which().prop_map(Reset),
         3 => which().prop_map(Drop),
@@ -248,6 +250,33 @@ fn apply(pool: &Pool, mbufs: &mut Vec<Mbuf>, packets: &mut Vec<Packet>, operatio
             if allowed {
                 packet.truncate(1);
                 packet[0].data.extend(rest);
+            }
+        }
+        PullUp(i, n) => {
+            let packet = &mut packets[i % count];
+            let have = packet[0].data.len();
+            let total: usize = packet.iter().map(|segment| segment.data.len()).sum();
+            let allowed = n <= have
+                || n <= total && n - have <= packet[0].tailroom() && !packet[0].is_shared();
+            assert_eq!(mbufs[i % count].pull_up(n).is_ok(), allowed);
+            let mut left = n.saturating_sub(have);
+            if allowed && left > 0 {
+                let mut first = packet.remove(0);
+                loop {
+                    let segment = &mut packet[0];
+                    let now = left.min(segment.data.len());
+                    first.data.extend(segment.data.drain(..now));
+                    segment.headroom += now;
+                    left -= now;
+                    if !segment.data.is_empty() {
+                        break;
+                    }
+                    packet.remove(0);
+                    if packet.is_empty() {
+                        break;
+                    }
+                }
+                packet.insert(0, first);
             }
         }
         Write(i, byte) => {

@@ -393,6 +393,47 @@ fn linearizing_leaves_one_segment_with_all_bytes() {
 }
 
 #[test]
+fn pulling_up_moves_what_is_missing_into_the_first_segment() {
+    let (pool, small) = (pool(6, 192, 0, 0), pool(1, 130, 0, 0));
+    let mut mbuf = filled(&pool, b"abc");
+    let mut shared = filled(&pool, b"def");
+    let clone = shared.clone_shared(&pool).unwrap();
+    mbuf.chain(clone).unwrap();
+    mbuf.chain(pool.alloc().unwrap()).unwrap();
+    mbuf.chain(filled(&pool, b"ghi")).unwrap();
+    let parts = |mbuf: &Mbuf| -> Vec<Vec<u8>> {
+        mbuf.iter().map(|segment| segment.data().to_vec()).collect()
+    };
+    for len in [0, 3] {
+        mbuf.pull_up(len).unwrap();
+        assert_eq!(mbuf.segments(), 4);
+    }
+    mbuf.pull_up(4).unwrap();
+    assert_eq!(parts(&mbuf), [&b"abcd"[..], b"ef", b"", b"ghi"]);
+    assert_eq!(
+        mbuf.pull_up(10),
+        Err(MbufError::TooShort { wanted: 10, len: 9 })
+    );
+    mbuf.pull_up(6).unwrap();
+    assert_eq!(parts(&mbuf), [&b"abcdef"[..], b"ghi"]);
+    assert_eq!((mbuf.packet_len(), shared.data()), (9, &b"def"[..]));
+    mbuf.pull_up(9).unwrap();
+    assert_eq!((mbuf.segments(), pool.available()), (1, 4));
+
+    let mut full = filled(&small, b"ab");
+    full.chain(mbuf).unwrap();
+    let tailroom = MbufError::Tailroom {
+        wanted: 1,
+        tailroom: 0,
+    };
+    assert_eq!(full.pull_up(3), Err(tailroom));
+    let mut clone = shared.clone_shared(&pool).unwrap();
+    clone.chain(full).unwrap();
+    assert_eq!(clone.pull_up(5), Err(MbufError::Shared));
+    assert_eq!(clone.packet_len(), 14);
+}
+
+#[test]
 fn the_application_word_stays_and_a_clone_starts_with_none() {
     let pool = pool(2, 192, 0, 0);
     let mut mbuf = pool.alloc().unwrap();

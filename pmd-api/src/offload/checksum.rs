@@ -32,9 +32,35 @@ pub enum ChecksumError {
         /// `l2_len`.
         at: usize,
     },
+    /// The header is longer or shorter than was said.
+    #[error("{name} of {said} bytes, the header has {found}")]
+    HeaderLength {
+        /// `l3_len` or `l4_len`.
+        name: &'static str,
+        /// Bytes that were said.
+        said: usize,
+        /// Bytes that the header itself says.
+        found: usize,
+    },
+    /// Another protocol than that of the checksum asked for.
+    #[error("IP protocol {found}, the offload asks for {asked}")]
+    Protocol {
+        /// Protocol of the checksum.
+        asked: u8,
+        /// Protocol of the packet.
+        found: u8,
+    },
     /// The IP header says that the packet ends within its headers.
     #[error("the IP header says {0} bytes, which is less than its headers")]
     IpLength(usize),
+    /// The IP header says that the packet goes on behind its end.
+    #[error("the IP header says {ip} bytes, the packet has {len} behind l2_len")]
+    Truncated {
+        /// Bytes that the IP header says.
+        ip: usize,
+        /// Bytes that there are.
+        len: usize,
+    },
 }
 
 const TCP: u8 = 6;
@@ -43,10 +69,12 @@ const UDP: u8 = 17;
 impl Mbuf {
     /// Writes into the packet what the checksums of [`Mbuf::tx_offload`] need: 0 into the IPv4
     /// header checksum, the sum of the pseudo header into the TCP or UDP checksum (without the
-    /// length, where TSO is asked for). Does nothing if no checksum is asked for.
+    /// length, where TSO is asked for). Does nothing if no checksum is asked for. More than once does
+    /// no harm.
     ///
     /// # Errors
-    /// The data is shared, or does not hold the headers that `l2_len` and `l3_len` promise.
+    /// The first segment's data is shared, or does not hold the headers that the offload promises;
+    /// [`Mbuf::pull_up`] brings headers together that lie in several segments.
     pub fn prepare_checksums(&mut self) -> Result<(), ChecksumError> {
         let offload = self.tx_offload();
         let any =
@@ -54,19 +82,23 @@ impl Mbuf {
         if !offload.flags.intersects(any) {
             return Ok(());
         }
-        prepare(self.data_mut().ok_or(ChecksumError::Shared)?, offload)
+        let packet_len = self.packet_len();
+        let data = self.data_mut().ok_or(ChecksumError::Shared)?;
+        prepare(data, packet_len, offload)
     }
 }
 
-/// The same for the bytes of the first segment.
-fn prepare(data: &mut [u8], offload: TxOffload) -> Result<(), ChecksumError> {
+/// The same for the bytes of the first segment of a packet.
+fn prepare(data: &mut [u8], packet_len: usize, offload: TxOffload) -> Result<(), ChecksumError> {
     let TxOffload {
         flags,
         l2_len,
         l3_len,
+        l4_len,
         ..
     } = offload;
     let (l2_len, l3_len) = (usize::from(l2_len), usize::from(l3_len));
+    let tso = flags.contains(TxFlags::TSO);
     let v6 = flags.contains(TxFlags::IPV6);
     // A protocol, and where its header has the checksum.
     let transport = if flags.intersects(TxFlags::TCP_CHECKSUM | TxFlags::TSO) {
@@ -81,7 +113,11 @@ fn prepare(data: &mut [u8], offload: TxOffload) -> Result<(), ChecksumError> {
         return Err(ChecksumError::L3Len(l3_len));
     }
     let l4 = l2_len + l3_len;
-    let needed = l4 + transport.map_or(0, |(_, field)| field + 2);
+    let needed = match transport {
+        Some(_) if tso => l4 + usize::from(l4_len),
+        Some((_, field)) => l4 + field + 2,
+        None => l4,
+    };
     let len = data.len();
     let Some(headers) = data.get_mut(..needed) else {
         return Err(ChecksumError::TooShort { needed, len });
@@ -95,14 +131,44 @@ fn prepare(data: &mut [u8], offload: TxOffload) -> Result<(), ChecksumError> {
             at: l2_len,
         });
     }
-    // Of the IP packet, its header included.
+    if !v6 && usize::from(ip[0] & 15) * 4 != l3_len {
+        return Err(ChecksumError::HeaderLength {
+            name: "l3_len",
+            said: l3_len,
+            found: usize::from(ip[0] & 15) * 4,
+        });
+    }
+    // Behind extension headers of IPv6 the protocol stands in the last of them, wherever that is.
+    let found = match v6 {
+        true => (l3_len == 40).then_some(ip[6]),
+        false => Some(ip[9]),
+    };
+    if let (Some((asked, _)), Some(found)) = (transport, found)
+        && asked != found
+    {
+        return Err(ChecksumError::Protocol { asked, found });
+    }
+    if tso && usize::from(ip[l3_len + 12] >> 4) * 4 != usize::from(l4_len) {
+        return Err(ChecksumError::HeaderLength {
+            name: "l4_len",
+            said: usize::from(l4_len),
+            found: usize::from(ip[l3_len + 12] >> 4) * 4,
+        });
+    }
+    // Of the IP packet, its header included. With TSO it says nothing: it may exceed 16 bits, and
+    // is 0 in a packet that was prepared before.
     let ip_len = match v6 {
         true => 40 + usize::from(u16::from_be_bytes([ip[4], ip[5]])),
         false => usize::from(u16::from_be_bytes([ip[2], ip[3]])),
     };
+    if !tso && ip_len > packet_len - l2_len {
+        return Err(ChecksumError::Truncated {
+            ip: ip_len,
+            len: packet_len - l2_len,
+        });
+    }
 
     if let Some((protocol, field)) = transport {
-        let tso = flags.contains(TxFlags::TSO);
         let l4_len = match ip_len.checked_sub(l3_len) {
             _ if tso => 0,
             Some(l4_len) => l4_len as u32,
@@ -169,7 +235,8 @@ mod tests {
     /// Prepares the packet and completes it as a device does: returns the seed found in the
     /// checksum field, and the checksum of everything from the transport header on.
     fn complete(mut packet: Vec<u8>, offload: TxOffload, field: usize) -> (u16, u16) {
-        prepare(&mut packet, offload).unwrap();
+        let len = packet.len();
+        prepare(&mut packet, len, offload).unwrap();
         let l4 = &packet[usize::from(offload.l2_len + offload.l3_len)..];
         (u16::from_be_bytes([l4[field], l4[field + 1]]), !sum(l4))
     }
@@ -231,7 +298,11 @@ mod tests {
 
     #[test]
     fn segmentation_leaves_the_length_out_of_the_sum() {
-        let tso = offload(TxFlags::IPV4 | TxFlags::TSO, 20);
+        let tso = TxOffload {
+            l4_len: 24,
+            mss: 1,
+            ..offload(TxFlags::IPV4 | TxFlags::TSO, 20)
+        };
         let (seed, _) = complete(ipv4(6, HOSTS_4, &TCP_4), tso, 16);
         assert_eq!(seed, 0x8376 - TCP_4.len() as u16);
     }
@@ -242,6 +313,7 @@ mod tests {
         let mut prepared = packet.clone();
         prepare(
             &mut prepared,
+            packet.len(),
             offload(TxFlags::IPV4 | TxFlags::IPV4_CHECKSUM, 20),
         )
         .unwrap();
@@ -250,6 +322,7 @@ mod tests {
         assert_eq!(prepared, packet);
         prepare(
             &mut prepared,
+            packet.len(),
             offload(TxFlags::IPV4 | TxFlags::UDP_CHECKSUM, 20),
         )
         .unwrap();
@@ -263,6 +336,7 @@ mod tests {
             let mut bytes = packet[..cut].to_vec();
             let error = prepare(
                 &mut bytes,
+                packet.len(),
                 TxOffload {
                     l2_len,
                     ..offload(flags, l3_len)
@@ -293,11 +367,65 @@ mod tests {
         );
         let udp6 = TxFlags::IPV6 | TxFlags::UDP_CHECKSUM;
         assert_eq!(refused(46, 14, 39, udp6), ChecksumError::L3Len(39));
-        let mut short = packet.clone();
-        short[17] = 19;
         assert_eq!(
-            prepare(&mut short, offload(udp, 20)),
-            Err(ChecksumError::IpLength(19))
+            refused(46, 14, 24, udp),
+            ChecksumError::HeaderLength {
+                name: "l3_len",
+                said: 24,
+                found: 20
+            }
         );
+        assert_eq!(
+            refused(46, 14, 20, TxFlags::IPV4 | TxFlags::TCP_CHECKSUM),
+            ChecksumError::TooShort {
+                needed: 52,
+                len: 46
+            }
+        );
+        let spoilt = |at: usize, value: u8, flags| {
+            let mut spoilt = packet.clone();
+            spoilt[at] = value;
+            prepare(&mut spoilt, packet.len(), offload(flags, 20)).unwrap_err()
+        };
+        assert_eq!(spoilt(17, 19, udp), ChecksumError::IpLength(19));
+        assert_eq!(
+            spoilt(17, 33, udp),
+            ChecksumError::Truncated { ip: 33, len: 32 }
+        );
+        assert_eq!(
+            spoilt(23, 6, udp),
+            ChecksumError::Protocol {
+                asked: 17,
+                found: 6
+            }
+        );
+    }
+
+    #[test]
+    fn a_tcp_header_of_another_length_is_refused_where_it_is_cut_behind() {
+        let mut packet = ipv6(6, HOSTS_6, &TCP_6);
+        let tso = |l4_len| TxOffload {
+            l4_len,
+            mss: 1,
+            ..offload(TxFlags::IPV6 | TxFlags::TSO, 40)
+        };
+        let len = packet.len();
+        assert_eq!(
+            prepare(&mut packet, len, tso(24)),
+            Err(ChecksumError::TooShort {
+                needed: 78,
+                len: 74
+            })
+        );
+        packet.extend([0; 4]);
+        assert_eq!(
+            prepare(&mut packet, len + 4, tso(24)),
+            Err(ChecksumError::HeaderLength {
+                name: "l4_len",
+                said: 24,
+                found: 20
+            })
+        );
+        assert_eq!(prepare(&mut packet, len + 4, tso(20)), Ok(()));
     }
 }

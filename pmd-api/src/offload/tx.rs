@@ -5,12 +5,15 @@ bitflags::bitflags! {
     ///
     /// A checksum needs [`IPV4`](Self::IPV4) or [`IPV6`](Self::IPV6), and the header lengths of
     /// [`TxOffload`]. For a TCP or UDP checksum the packet's checksum field must hold the sum of
-    /// the pseudo header: [`Mbuf::prepare_checksums`](crate::Mbuf::prepare_checksums) writes it.
+    /// the pseudo header. [`TxBurst::tx_prepare`](crate::TxBurst::tx_prepare) writes all that the
+    /// device wants to find; [`Mbuf::prepare_checksums`](crate::Mbuf::prepare_checksums) alone does
+    /// for checksums.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct TxFlags: u8 {
         /// Insert a VLAN tag ([`TxOffload::vlan_tci`]).
         const VLAN = 1 << 0;
-        /// Cut a TCP packet into segments of [`TxOffload::mss`] bytes.
+        /// Cut a TCP packet into packets of [`TxOffload::mss`] bytes of payload, each with its own
+        /// headers and checksums: those of TCP and IPv4 need not be asked for.
         const TSO = 1 << 1;
         /// The packet is IPv4.
         const IPV4 = 1 << 2;
@@ -37,9 +40,9 @@ pub struct TxOffload {
     /// Bytes of the IP header and its options or extension headers. At most 1023 together with
     /// `l2_len`.
     pub l3_len: u16,
-    /// Bytes of the TCP or UDP header, at most 255.
+    /// Bytes of the TCP or UDP header, at most 255. Needed for TSO only.
     pub l4_len: u16,
-    /// Payload bytes of a TCP segment, at most 16383.
+    /// Payload bytes of each packet that TSO makes, 1 to 16383.
     pub mss: u16,
 }
 
@@ -56,8 +59,11 @@ pub enum OffloadError {
     /// TCP or UDP header too long.
     #[error("l4_len of {0} bytes, at most 255")]
     L4Len(u16),
-    /// Segments too large.
-    #[error("MSS of {0} bytes, at most 16383")]
+    /// No TCP header has this length.
+    #[error("l4_len of {0} bytes; for TSO it is the TCP header's, 20 to 60 in steps of 4")]
+    TcpHeader(u16),
+    /// Segments too large, or none at all.
+    #[error("MSS of {0} bytes; TSO cuts into 1 to 16383")]
     Mss(u16),
     /// A checksum or TSO is asked for, of a packet that is neither or both.
     #[error("a checksum or TSO needs exactly one of IPV4 and IPV6")]
@@ -122,6 +128,18 @@ impl TxWord {
         (self.0 >> TRANSPORT) as u16 & 0x3FF
     }
 
+    /// Bytes of the TCP or UDP header.
+    #[inline]
+    pub fn l4_len(self) -> u16 {
+        (self.0 >> L4_LEN) as u16
+    }
+
+    /// Payload bytes of each packet that TSO makes.
+    #[inline]
+    pub fn mss(self) -> u16 {
+        (self.0 >> MSS) as u16 & 0x3FFF
+    }
+
     /// The request it stands for.
     pub fn offload(self) -> TxOffload {
         let l2_len = (self.0 >> L2_LEN) as u16 & 0x7F;
@@ -130,8 +148,8 @@ impl TxWord {
             vlan_tci: (self.0 >> VLAN_TCI) as u16,
             l2_len,
             l3_len: self.transport_offset() - l2_len,
-            l4_len: (self.0 >> L4_LEN) as u16,
-            mss: (self.0 >> MSS) as u16 & 0x3FFF,
+            l4_len: self.l4_len(),
+            mss: self.mss(),
         }
     }
 }
@@ -161,8 +179,12 @@ impl TxOffload {
         if l4_len > 0xFF {
             return Err(OffloadError::L4Len(l4_len));
         }
-        if mss > 0x3FFF {
+        let tso = flags.contains(TxFlags::TSO);
+        if mss > 0x3FFF || tso && mss == 0 {
             return Err(OffloadError::Mss(mss));
+        }
+        if tso && (!(20..=60).contains(&l4_len) || !l4_len.is_multiple_of(4)) {
+            return Err(OffloadError::TcpHeader(l4_len));
         }
         self.check_flags()?;
         let flags = flags & TxFlags::all();
@@ -244,6 +266,35 @@ mod tests {
         );
         assert_eq!(refused(|o| o.l4_len = 256), OffloadError::L4Len(256));
         assert_eq!(refused(|o| o.mss = 16384), OffloadError::Mss(16384));
+    }
+
+    #[test]
+    fn segmentation_wants_a_tcp_header_and_a_size() {
+        let good = TxOffload {
+            flags: TxFlags::TSO | TxFlags::IPV6,
+            l2_len: 14,
+            l3_len: 40,
+            l4_len: 60,
+            mss: 1,
+            ..TxOffload::default()
+        };
+        let word = good.word().unwrap();
+        assert_eq!((word.l4_len(), word.mss()), (60, 1));
+        let refused = |change: fn(&mut TxOffload)| {
+            let mut offload = good;
+            change(&mut offload);
+            offload.word().unwrap_err()
+        };
+        assert_eq!(refused(|o| o.mss = 0), OffloadError::Mss(0));
+        for l4_len in [0, 8, 16, 22, 64] {
+            let error = TxOffload { l4_len, ..good }.word().unwrap_err();
+            assert_eq!(error, OffloadError::TcpHeader(l4_len));
+        }
+        assert_eq!(refused(|o| o.flags = TxFlags::TSO), OffloadError::IpVersion);
+        assert_eq!(
+            refused(|o| o.flags |= TxFlags::UDP_CHECKSUM),
+            OffloadError::Conflict
+        );
     }
 
     #[test]

@@ -21,8 +21,10 @@ mod rx_truncated;
 mod rx_wakeup;
 mod send_only;
 mod smoke;
+mod tso;
 mod tx_error_cqes;
 mod tx_multi_segment;
+mod tx_prepare;
 mod vlan;
 mod vport_offset;
 
@@ -65,6 +67,8 @@ pub const ALL: &[Suite] = &[
     tx_multi_segment::SUITE,
     clones::SUITE,
     checksum_offload::SUITE,
+    tx_prepare::SUITE,
+    tso::SUITE,
     vlan::SUITE,
     rss::SUITE,
     rx_burst_boundary::SUITE,

@@ -9,8 +9,8 @@ use crate::{Plan, Rig, Running};
 pub(super) const SUITE: Suite = Suite {
     name: "rejects",
     proves: "an empty packet, one of too many segments, with an empty segment, of a pool the port \
-             does not know, or with an offload it does not have comes back with its reason, and \
-             all others are sent in order",
+             does not know, or for TSO with headers that are too long or cut comes back with its \
+             reason, and all others are sent in order",
     needs: Needs::Model,
     prepare: capture,
     run,
@@ -65,28 +65,47 @@ fn run(rig: &Rig) {
         },
         |why| matches!(why, Reject::ForeignPool(pool) if *pool == stranger.id()),
     );
+    let tso = |packet: &mut Mbuf, l3_len| {
+        let offload = TxOffload {
+            flags: TxFlags::TSO | TxFlags::IPV4,
+            l2_len: 14,
+            l3_len,
+            l4_len: 20,
+            mss: 500,
+            ..TxOffload::default()
+        };
+        packet
+            .set_tx_offload(offload)
+            .expect("a request that makes sense");
+    };
     check(
         &mut running,
         |r| {
             let mut packet = r.packet(&frame(Kind::TcpV4, 1, 1, 1000));
-            packet
-                .set_tx_offload(TxOffload {
-                    flags: TxFlags::TSO | TxFlags::IPV4,
-                    l2_len: 14,
-                    l3_len: 20,
-                    l4_len: 20,
-                    mss: 500,
-                    ..TxOffload::default()
-                })
-                .expect("a request that makes sense");
+            tso(&mut packet, 222);
             packet
         },
-        |why| matches!(why, Reject::Unsupported(_)),
+        |why| matches!(why, Reject::TsoHeader { len: 256, max: 255 }),
+    );
+    check(
+        &mut running,
+        |r| {
+            let mut packet = chain(r, most);
+            tso(&mut packet, 20);
+            packet
+        },
+        |why| {
+            let split = Reject::SplitHeader {
+                header: 54,
+                first: 10,
+            };
+            *why == split
+        },
     );
     contradictions(&running);
     assert_eq!(stranger.in_use(), 0);
     let stats = running.port.tx_queue_stats(0);
-    assert_eq!((stats.rejected, stats.errors), (6 * 3, 0));
+    assert_eq!((stats.rejected, stats.errors), (7 * 3, 0));
     running.finish();
 }
 
@@ -94,6 +113,8 @@ fn run(rig: &Rig) {
 fn contradictions(running: &Running<'_>) {
     let mut packet = running.packet(&frame(Kind::UdpV4, 1, 1, 100));
     for flags in [
+        // Without header length and MSS.
+        TxFlags::IPV4 | TxFlags::TSO,
         TxFlags::TCP_CHECKSUM,
         TxFlags::IPV4 | TxFlags::IPV6 | TxFlags::UDP_CHECKSUM,
         TxFlags::IPV6 | TxFlags::IPV4_CHECKSUM,

@@ -9,7 +9,8 @@ use crate::{Plan, Rig, Running};
 pub(super) const SUITE: Suite = Suite {
     name: "vlan",
     proves: "a tag with its priority, drop-eligible bit and id is inserted behind the addresses, \
-             and a received tag is stripped and its id told",
+             also of a packet of as many segments as the device takes, and a received tag is \
+             stripped and its id told",
     needs: Needs::Model,
     prepare: capture,
     run,
@@ -49,6 +50,7 @@ fn run(rig: &Rig) {
             "tag {tci:#06x}: {left:02x?}"
         );
     }
+    long_chain(&mut running);
     for tci in tags() {
         running.rig.device().deliver(&tagged(&plain, tci));
         running.rig.device().deliver(&plain);
@@ -60,4 +62,28 @@ fn run(rig: &Rig) {
         }
     }
     running.finish();
+}
+
+/// The long OOB and the longest gather list in one WQE, the largest that there is.
+fn long_chain(running: &mut Running<'_>) {
+    let most = running.port.info().max_tx_segments as usize;
+    let plain = frame(Kind::UdpV4, 9, 1, 60 * most);
+    for _ in 0..3 {
+        let mut pieces = plain.chunks(60).map(|piece| running.packet(piece));
+        let mut mbuf = pieces.next().expect("a first piece");
+        for piece in pieces {
+            mbuf.chain(piece).expect("a chain");
+        }
+        assert_eq!(mbuf.segments(), most);
+        mbuf.set_tx_offload(TxOffload {
+            flags: TxFlags::VLAN,
+            vlan_tci: 0xB123,
+            ..TxOffload::default()
+        })
+        .expect("a tag");
+        running.send(0, vec![mbuf]);
+        running.settle();
+        let left = running.rig.device().take_tx_frames();
+        assert!(left == [tagged(&plain, 0xB123)], "bytes changed");
+    }
 }

@@ -56,7 +56,7 @@ pub struct AppArgs {
     pub multi_flow: bool,
     /// How many source ports each core varies it over.
     pub tx_flows: u8,
-    /// Which checksums of csum mode the device computes.
+    /// What the device does for csum mode.
     pub by_device: ByDevice,
     /// Flows and clones of flowgen.
     pub flows: Flows,
@@ -196,6 +196,10 @@ impl AppArgs {
             }
             AppOption::Csum => {
                 let taken = self.by_device.take_choice(&given.value);
+                taken.map_err(|expected| bad(given, expected))?;
+            }
+            AppOption::Tso => {
+                let taken = self.by_device.take_mss(&given.value);
                 taken.map_err(|expected| bad(given, expected))?;
             }
             AppOption::TxOffloads => {

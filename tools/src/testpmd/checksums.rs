@@ -1,4 +1,4 @@
-//! Who computes the checksums in csum mode: what `--csum` and `--tx-offloads` choose.
+//! What the device does in csum mode: the choice of `--csum`, `--tx-offloads` and `--tso`.
 
 use pmd_api::TxFlags;
 
@@ -8,9 +8,11 @@ const BY_OFFLOAD: [(u64, TxFlags); 3] = [
     (1 << 2, TxFlags::UDP_CHECKSUM),
     (1 << 3, TxFlags::TCP_CHECKSUM),
 ];
-/// VLAN insertion, several segments, fast release of buffers: always there, so the bits change
-/// nothing.
-const ALWAYS: u64 = 1 | 1 << 15 | 1 << 16;
+/// TCP segmentation; the bit says that it may be used, `--tso` that it is.
+const TSO: u64 = 1 << 5;
+/// VLAN insertion, TCP segmentation, several segments, fast release of buffers: always there, so the
+/// bits change nothing.
+const ALWAYS: u64 = 1 | TSO | 1 << 15 | 1 << 16;
 
 /// Protocols with the names of testpmd's `csum set`, in the order in which it shows them.
 const PROTOCOLS: [(&str, TxFlags); 3] = [
@@ -19,14 +21,34 @@ const PROTOCOLS: [(&str, TxFlags); 3] = [
     ("tcp", TxFlags::TCP_CHECKSUM),
 ];
 
-/// Which checksums the device computes; the others software does.
+/// Which checksums the device computes, the others software does; and whether it cuts TCP packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ByDevice(TxFlags);
+pub struct ByDevice {
+    checksums: TxFlags,
+    mss: Option<u16>,
+}
 
 impl ByDevice {
     /// The checksums, as flags of a packet.
     pub fn flags(self) -> TxFlags {
-        self.0
+        self.checksums
+    }
+
+    /// Payload bytes into which the device cuts TCP packets that have more.
+    pub fn mss(self) -> Option<u16> {
+        self.mss
+    }
+
+    /// Takes the value of `--tso`: the payload bytes of a packet, 0 for no segmentation.
+    ///
+    /// # Errors
+    ///
+    /// What was expected.
+    pub fn take_mss(&mut self, text: &str) -> Result<(), String> {
+        let mss = text.trim().parse().ok().filter(|mss| *mss <= 16383);
+        let mss: u16 = mss.ok_or("expected bytes of payload a packet, 1 to 16383, or 0 for off")?;
+        self.mss = (mss > 0).then_some(mss);
+        Ok(())
     }
 
     /// Takes the value of `--tx-offloads`: a mask of DPDK's offload bits in hexadecimal. Returns
@@ -39,11 +61,12 @@ impl ByDevice {
         let digits = text.trim().trim_start_matches("0x");
         let mask = u64::from_str_radix(digits, 16)
             .map_err(|_| "expected a hexadecimal mask, such as 0xe".to_owned())?;
-        self.0 = TxFlags::empty();
+        self.checksums = TxFlags::empty();
         for (bit, flag) in BY_OFFLOAD {
-            self.0.set(flag, mask & bit != 0);
+            self.checksums.set(flag, mask & bit != 0);
         }
-        Ok(mask & !(ALWAYS | Self(TxFlags::all()).offloads()))
+        let known: u64 = BY_OFFLOAD.iter().map(|(bit, _)| bit).sum();
+        Ok(mask & !(ALWAYS | known))
     }
 
     /// Takes the value of `--csum`: `hw` or `sw` for all protocols, or PROTOCOL=hw|sw for some.
@@ -52,7 +75,7 @@ impl ByDevice {
     ///
     /// What was expected.
     pub fn take_choice(&mut self, text: &str) -> Result<(), String> {
-        let mut chosen = self.0;
+        let mut chosen = self.checksums;
         for part in text.split(',') {
             let (protocols, by) = match part.split_once('=') {
                 Some((name, by)) => (protocol(name.trim())?, by),
@@ -64,23 +87,32 @@ impl ByDevice {
                 _ => return Err("expected hw, sw, or a list like ip=hw,udp=sw,tcp=hw".to_owned()),
             }
         }
-        self.0 = chosen;
+        self.checksums = chosen;
         Ok(())
     }
 
     /// The choice as a mask of DPDK's offload bits.
     pub fn offloads(self) -> u64 {
-        let chosen = BY_OFFLOAD.iter().filter(|(_, flag)| self.0.contains(*flag));
-        chosen.map(|(bit, _)| bit).sum()
+        let chosen = BY_OFFLOAD
+            .iter()
+            .filter(|(_, flag)| self.checksums.contains(*flag));
+        chosen.map(|(bit, _)| bit).sum::<u64>() | self.mss.map_or(0, |_| TSO)
     }
 
-    /// What testpmd's `csum show` says of it.
+    /// What testpmd's `csum show` and, where packets are cut, `tso show` say of it.
     pub fn describe(self) -> String {
         let line = |(name, flag): &(&str, TxFlags)| {
-            let by = if self.0.contains(*flag) { "hw" } else { "sw" };
+            let by = if self.checksums.contains(*flag) {
+                "hw"
+            } else {
+                "sw"
+            };
             format!("{} checksum offload is {by}\n", name.to_uppercase())
         };
-        PROTOCOLS.iter().map(line).collect()
+        let tso = self
+            .mss
+            .map(|mss| format!("TSO segment size for non-tunneled packets is {mss}\n"));
+        PROTOCOLS.iter().map(line).chain(tso).collect()
     }
 }
 
@@ -105,11 +137,26 @@ mod tests {
         assert_eq!(by.flags(), TxFlags::UDP_CHECKSUM);
         assert_eq!(by.take_offloads("0x8"), Ok(0));
         assert_eq!(by.flags(), TxFlags::TCP_CHECKSUM);
-        // SCTP and TSO are not there; tags, segments and fast release always are.
-        assert_eq!(by.take_offloads("0x1803f"), Ok(0x30));
+        // SCTP is not there; TSO, tags, segments and fast release always are.
+        assert_eq!(by.take_offloads("0x1803f"), Ok(0x10));
         assert_eq!(by.offloads(), 0xE);
         assert!(by.take_offloads("hw").is_err());
         assert!(by.take_offloads("").is_err());
+    }
+
+    #[test]
+    fn segments_have_a_size_or_there_are_none() {
+        let mut by = ByDevice::default();
+        by.take_mss("1448").unwrap();
+        assert_eq!((by.mss(), by.offloads()), (Some(1448), 0x20));
+        let told = "TSO segment size for non-tunneled packets is 1448\n";
+        assert!(by.describe().ends_with(told));
+        for text in ["", "16384", "-1", "1448,0", "on"] {
+            assert!(by.take_mss(text).is_err(), "{text}");
+            assert_eq!(by.mss(), Some(1448));
+        }
+        by.take_mss("0").unwrap();
+        assert_eq!(by, ByDevice::default());
     }
 
     #[test]

@@ -172,6 +172,19 @@ impl Lane<'_> {
         self.drop_rest();
     }
 
+    /// Makes the packets of the batch ready for their offloads. One that can't be is dropped and
+    /// counted.
+    pub fn prepare(&mut self) {
+        let Some(tx) = &mut self.tx else {
+            return;
+        };
+        while let Err(bad) = tx.tx_prepare(self.batch) {
+            FIRST_REJECT.call_once(|| tracing::warn!("a packet can never be sent: {bad}"));
+            self.batch.remove(bad.index);
+            self.counters.dropped(1);
+        }
+    }
+
     /// Drops the packets of the batch that `which` names, and counts them.
     pub fn drop_those(&mut self, which: impl Fn(&Mbuf) -> bool) {
         let before = self.batch.len();
@@ -227,7 +240,7 @@ pub mod tests {
 
     use super::*;
     use dma_memory::{HugePages, RegionOptions};
-    use pmd_api::{Mbuf, Pool, PoolConfig, Reject, TxOffload, TxOutcome};
+    use pmd_api::{BadPacket, Mbuf, Pool, PoolConfig, Reject, TxOffload, TxOutcome};
     use std::sync::Mutex;
 
     use crate::testpmd::stats::StreamStats;
@@ -338,6 +351,16 @@ pub mod tests {
                 sent,
                 rejected: None,
             }
+        }
+
+        fn tx_prepare(&mut self, batch: &mut Batch) -> Result<(), BadPacket> {
+            for (index, mbuf) in batch.iter_mut().enumerate() {
+                mbuf.prepare_checksums().map_err(|error| BadPacket {
+                    index,
+                    reason: error.into(),
+                })?;
+            }
+            Ok(())
         }
 
         fn reclaim(&mut self) -> usize {

@@ -60,7 +60,7 @@ pub const DEVICE_HELP: &str = "\
                             a generator of UDP packets
       pcap[:rx=FILE][:tx=FILE][:pps=N]
                             one file is replayed, the other written
-      tap:NAME[:queues=N][:mtu=N][:csum=on][:netns=NAMESPACE]
+      tap:NAME[:queues=N][:mtu=N][:csum=on][:tso=on][:netns=NAMESPACE]
                             an interface of this machine, made if missing (as root)
     pps=N                 frames a second of gen or pcap (default: as buffers are posted)
     capture=FILE          all frames of the port, both ways, as pcap; repeats
@@ -87,7 +87,7 @@ pub const DEVICE_HELP: &str = "\
 /// | `link=sink:keep` | nothing; sent frames are kept for [`crate::PortView::take_tx_frames`] | |
 /// | `link=pcap:rx=FILE:tx=FILE:pps=N` | replay and capture, each part optional | |
 /// | `link=gen:pps=N:count=N:size=BYTES:flows=N` | generator, each part optional | |
-/// | `link=tap:NAME:queues=N:mtu=N:csum=on:netns=NS` | an interface of the kernel, made if missing; parts after the name optional | |
+/// | `link=tap:NAME:queues=N:mtu=N:csum=on:tso=on:netns=NS` | an interface of the kernel, made if missing; parts after the name optional | |
 /// | `pps=N` | rate of `pcap` or `gen` where there is one link, frames a second | as buffers are posted |
 /// | `capture=FILE` | pcap file with all frames of the port, both ways; repeats, one for each port | none |
 /// | `kernel=6.12` `7.3` `5.15-azure` | whose rules | 6.12 |

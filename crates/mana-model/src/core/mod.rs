@@ -5,6 +5,7 @@
 
 mod cq;
 mod faults;
+mod lso;
 mod mr;
 mod packet;
 mod queue;

@@ -32,7 +32,7 @@ pub(crate) struct IpPacket {
     pub(crate) fragment: bool,
 }
 
-fn word(frame: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn word(frame: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?))
 }
 
@@ -43,18 +43,25 @@ pub(crate) fn vlan_tag(frame: &[u8]) -> Option<u16> {
         .flatten()
 }
 
+/// Where the IP header of a frame stands, behind any number of VLAN tags, and whether it is IPv6.
+pub(crate) fn ip_header(frame: &[u8]) -> Option<(bool, usize)> {
+    let mut at = 12;
+    while word(frame, at)? == ETHERTYPE_VLAN {
+        at += 4;
+    }
+    match word(frame, at)? {
+        ETHERTYPE_IPV4 => Some((false, at + 2)),
+        ETHERTYPE_IPV6 => Some((true, at + 2)),
+        _ => None,
+    }
+}
+
 impl IpPacket {
     /// The IP packet of a frame, behind any number of VLAN tags; `None` if it is none or malformed.
     pub(crate) fn parse(frame: &[u8]) -> Option<Self> {
-        let mut at = 12;
-        while word(frame, at)? == ETHERTYPE_VLAN {
-            at += 4;
-        }
-        let ip = at + 2;
-        match word(frame, at)? {
-            ETHERTYPE_IPV4 => Self::v4(frame, ip),
-            ETHERTYPE_IPV6 => Self::v6(frame, ip),
-            _ => None,
+        match ip_header(frame)? {
+            (false, ip) => Self::v4(frame, ip),
+            (true, ip) => Self::v6(frame, ip),
         }
     }
 

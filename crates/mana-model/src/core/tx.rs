@@ -4,6 +4,7 @@ use gdma::cqe::{CLIENT_MANA, CqeHead, tx};
 use gdma::oob::{LONG, LongOobTail, MAX_SHORT_VPORT_OFFSET, ShortOob};
 use gdma::wqe::MAX_TX_SGES;
 
+use super::lso::Cut;
 use super::mr::MrTable;
 use super::packet::{IpPacket, TAG, TCP, UDP, header_len};
 use super::queue::{WorkQueue, Wqe};
@@ -14,6 +15,8 @@ use crate::links::Links;
 
 /// Packets that a queue sends before the next queue's turn.
 const TURN: usize = 64;
+/// Bytes that are gathered of a packet; what is longer no driver sends, cut or not.
+const LONGEST: usize = 1 << 20;
 /// The shortest frame that has an Ethernet header.
 const HEADER: usize = 14;
 
@@ -47,10 +50,8 @@ impl Sender<'_> {
             };
             done += 1;
             match self.send(queue, &wqe) {
-                Ok(()) => {
-                    links.send(self.link, queue.id, self.scratch);
-                    self.port.counters.tx_frames += 1;
-                    self.port.counters.tx_bytes += self.scratch.len() as u64;
+                Ok(cut) => {
+                    self.leave(queue.id, &wqe, cut, links);
                     let suppressed = ShortOob::from_bits(wqe.oob[0]).suppress_txcqe_gen();
                     if !suppressed {
                         self.complete(queue, wqe.at, tx::OKAY);
@@ -66,6 +67,29 @@ impl Sender<'_> {
             queue.consume(&wqe);
         }
         done
+    }
+
+    /// Hands the packet of the scratch buffer to the link: as one frame, or cut into many.
+    fn leave(&mut self, queue: u32, wqe: &Wqe, cut: Option<Cut>, links: &mut Links) {
+        let tag = vlan_tag(wqe);
+        let mut send = |frame: &mut Vec<u8>| {
+            if let Some(tag) = tag {
+                frame.splice(TAG.start..TAG.start, tag);
+            }
+            links.send(self.link, queue, frame);
+            self.port.counters.tx_frames += 1;
+            self.port.counters.tx_bytes += frame.len() as u64;
+        };
+        match cut {
+            None => send(self.scratch),
+            Some(cut) => {
+                let mut frame = Vec::new();
+                for index in 0..cut.frames() {
+                    cut.write(self.scratch, index, &mut frame);
+                    send(&mut frame);
+                }
+            }
+        }
     }
 
     /// Posts the completion of the WQE at cursor `at`.
@@ -90,8 +114,10 @@ impl Sender<'_> {
         }
     }
 
-    /// Builds the frame of a WQE in the scratch buffer, or says which error ends it.
-    fn send(&mut self, queue: &WorkQueue, wqe: &Wqe) -> Result<(), u8> {
+    /// Builds the packet of a WQE in the scratch buffer, with how it is to be cut, or says which error
+    /// ends it.
+    fn send(&mut self, queue: &WorkQueue, wqe: &Wqe) -> Result<Option<Cut>, u8> {
+        let header = self.check_header_element(queue, wqe)?;
         self.gather(queue, wqe)?;
         if let Some(cqe_type) = self.port.faults.tx_error(queue.id) {
             return Err(cqe_type);
@@ -102,6 +128,17 @@ impl Sender<'_> {
             return Err(tx::VPORT_DISABLED);
         }
         let oob = self.check_oob(queue, wqe)?;
+        if let Some(header) = header {
+            let mss = usize::from(wqe.header.client_data_unit());
+            let cut = Cut::new(self.scratch, header, mss, oob).map_err(|what| {
+                self.oob_finding(FindingKind::Segmentation, queue.id, wqe, what);
+                tx::HDR_PROCESSING_ERROR
+            })?;
+            if cut.largest() > self.port.adapter_mtu as usize {
+                return Err(tx::MTU_DROP);
+            }
+            return Ok(Some(cut));
+        }
         if self.scratch.len() > self.port.adapter_mtu as usize {
             return Err(tx::MTU_DROP);
         }
@@ -109,17 +146,37 @@ impl Sender<'_> {
             return Err(tx::HDR_PROCESSING_ERROR);
         }
         self.insert_checksums(queue.id, oob)?;
-        if wqe.oob_bytes == LONG {
-            let tail = LongOobTail::from_bits(wqe.oob[1]);
-            if tail.inject_vlan_pri_tag() {
-                let tci =
-                    u16::from(tail.pcp()) << 13 | u16::from(tail.dei()) << 12 | tail.vlan_id();
-                let [a, b] = tci.to_be_bytes();
-                self.scratch
-                    .splice(TAG.start..TAG.start, [0x81, 0x00, a, b]);
+        Ok(None)
+    }
+
+    /// Checks what a WQE says of segmentation; returns the bytes of the packet's headers, which fill
+    /// the first element, where the packet is to be cut. Hardware stops at a WQE that is wrong
+    /// (§3.3 "Violations").
+    fn check_header_element(&mut self, queue: &WorkQueue, wqe: &Wqe) -> Result<Option<usize>, u8> {
+        let header = wqe.header;
+        let (mss, said) = (header.client_data_unit(), usize::from(header.last_vbytes()));
+        if !header.client_oob_in_sgl() {
+            if mss == 0 && said == 0 {
+                return Ok(None);
             }
+            let what = "an MSS or a header size without headers in the first element";
+            self.oob_finding(FindingKind::Segmentation, queue.id, wqe, what);
+            return Err(tx::INVALID_OOB);
         }
-        Ok(())
+        let (_, _, size) = queue
+            .element(wqe, 0, false, self.mrs, self.findings)
+            .ok_or(tx::GDMA_ERR)?;
+        let what = if header.num_sge() < 2 {
+            "one element, headers and payload take two"
+        } else if size != said {
+            "the first element is not as long as the headers are said to be"
+        } else if mss == 0 {
+            "an MSS of 0"
+        } else {
+            return Ok(Some(size));
+        };
+        self.oob_finding(FindingKind::Segmentation, queue.id, wqe, what);
+        Err(tx::GDMA_ERR)
     }
 
     /// Copies the packet out of its segments.
@@ -130,7 +187,7 @@ impl Sender<'_> {
                 .element(wqe, index, false, self.mrs, self.findings)
                 .ok_or(tx::GDMA_ERR)?;
             let start = self.scratch.len();
-            if start + size > 1 << 18 {
+            if start + size > LONGEST {
                 return Err(tx::MTU_DROP);
             }
             self.scratch.resize(start + size, 0);
@@ -201,17 +258,6 @@ impl Sender<'_> {
             );
             return Err(tx::INVALID_OOB);
         }
-        let header = wqe.header;
-        if header.client_oob_in_sgl() || header.client_data_unit() != 0 || header.last_vbytes() != 0
-        {
-            self.oob_finding(
-                FindingKind::Oob,
-                queue.id,
-                wqe,
-                "segmentation is not modelled yet",
-            );
-            return Err(tx::INVALID_OOB);
-        }
         Ok(oob)
     }
 
@@ -274,4 +320,13 @@ impl Sender<'_> {
         }
         Ok(())
     }
+}
+
+/// The tag that a WQE wants to be inserted.
+fn vlan_tag(wqe: &Wqe) -> Option<[u8; 4]> {
+    let tail = LongOobTail::from_bits(wqe.oob[1]);
+    let wanted = wqe.oob_bytes == LONG && tail.inject_vlan_pri_tag();
+    let tci = u16::from(tail.pcp()) << 13 | u16::from(tail.dei()) << 12 | tail.vlan_id();
+    let [a, b] = tci.to_be_bytes();
+    wanted.then_some([0x81, 0x00, a, b])
 }

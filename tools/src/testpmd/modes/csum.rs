@@ -1,6 +1,8 @@
 //! csum: the checksums of IPv4 headers, TCP and UDP are computed anew, by the device or in software,
 //! and packets leave with the MACs of the mac mode.
 //!
+//! With `--tso` the device also cuts TCP packets whose payload is longer than that into many.
+//!
 //! As in testpmd, a UDP checksum that is absent over IPv4 stays absent, and of fragments only the
 //! IPv4 header's is computed. A packet whose headers are not whole in its first segment, or
 //! contradict themselves, leaves with new MACs and is else as it came. Payload may lie in further
@@ -20,6 +22,7 @@ use crate::testpmd::stats::BadChecksums;
 pub struct Csum {
     addresses: [u8; 12],
     by_device: TxFlags,
+    mss: Option<u16>,
 }
 
 impl Csum {
@@ -31,6 +34,7 @@ impl Csum {
         Csum {
             addresses,
             by_device: by_device.flags(),
+            mss: by_device.mss(),
         }
     }
 
@@ -58,6 +62,12 @@ impl Csum {
             return true;
         };
         let there = checksums_of(&headers, data);
+        if let Some(mss) = self.mss
+            && is_longer(&headers, mss)
+            && segment(mbuf, &headers, plain, mss)
+        {
+            return true;
+        }
         let mut by_device = if device_can(&headers) {
             there & self.by_device
         } else {
@@ -88,6 +98,9 @@ impl ForwardMode for Csum {
         if !writable {
             lane.drop_those(|mbuf| mbuf.is_shared());
         }
+        if self.mss.is_some() {
+            lane.prepare();
+        }
         lane.transmit_all();
         received
     }
@@ -113,21 +126,44 @@ fn device_can(headers: &Headers) -> bool {
     !headers.provider_tag && headers.transport.is_none_or(|t| to_the_end(t.end))
 }
 
+/// Whether a packet is TCP, has more payload than that, and can be cut by the device.
+fn is_longer(headers: &Headers, mss: u16) -> bool {
+    let tcp = headers.transport.filter(|transport| transport.tcp);
+    tcp.is_some_and(|tcp| tcp.end - headers.l4 - tcp.header > usize::from(mss))
+        && device_can(headers)
+}
+
+/// Asks the device to cut the packet. False if that can't be asked for.
+fn segment(mbuf: &mut Mbuf, headers: &Headers, plain: TxOffload, mss: u16) -> bool {
+    let offload = TxOffload {
+        mss,
+        ..offload_of(headers, plain, TxFlags::TSO)
+    };
+    // Longer headers have no place in MANA's request.
+    let header = offload.l2_len + offload.l3_len + offload.l4_len;
+    header <= 255 && mbuf.set_tx_offload(offload).is_ok()
+}
+
 /// Asks the device for these checksums and writes into the packet what it needs. False if that can
 /// not be asked for: header lengths beyond what a request can say.
 fn prepare(mbuf: &mut Mbuf, headers: &Headers, plain: TxOffload, by_device: TxFlags) -> bool {
+    let offload = offload_of(headers, plain, by_device);
+    mbuf.set_tx_offload(offload).is_ok() && mbuf.prepare_checksums().is_ok()
+}
+
+/// The request for this, with the header lengths of the packet.
+fn offload_of(headers: &Headers, plain: TxOffload, wanted: TxFlags) -> TxOffload {
     let version = match headers.version {
         IpVersion::V4 => TxFlags::IPV4,
         IpVersion::V6 => TxFlags::IPV6,
     };
-    let offload = TxOffload {
-        flags: plain.flags | version | by_device,
+    TxOffload {
+        flags: plain.flags | version | wanted,
         l2_len: headers.ip as u16,
         l3_len: (headers.l4 - headers.ip) as u16,
         l4_len: headers.transport.map_or(0, |t| t.header as u16),
         ..plain
-    };
-    mbuf.set_tx_offload(offload).is_ok() && mbuf.prepare_checksums().is_ok()
+    }
 }
 
 /// Asks for no more than the tag. Only lengths can be refused, and there are none.

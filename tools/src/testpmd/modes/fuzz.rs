@@ -68,9 +68,11 @@ proptest! {
         packets in prop::collection::vec(packet(), 1..8),
         room in prop_oneof![4 => Just(usize::MAX), 1 => 0..4usize],
         by_device in any::<bool>(),
+        mss in 0..60_u16,
     ) {
         let mut device = ByDevice::default();
         device.take_choice(if by_device { "hw" } else { "sw" }).unwrap();
+        device.take_mss(&mss.to_string()).unwrap();
         for mode in ModeName::ALL {
             let pool = pool(128);
             let (mut stream, wire) = stream_over(&pool, &[]);

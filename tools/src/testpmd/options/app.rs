@@ -38,6 +38,8 @@ pub enum AppOption {
     TxonlyMultiFlow,
     /// `--csum`, ours.
     Csum,
+    /// `--tso`, ours.
+    Tso,
     /// `--tx-offloads`.
     TxOffloads,
     /// `--flowgen-flows`.
@@ -170,6 +172,12 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
             Csum,
             "hw, sw (default), or a list like ip=hw,udp=sw,tcp=hw: who computes the checksums of \
              csum (not in DPDK; testpmd's `csum set`)",
+        ),
+        value(
+            "tso",
+            Tso,
+            "BYTES: csum lets the device cut TCP packets with more payload into packets of that \
+             much, 0 for off (not in DPDK; testpmd's `tso set`)",
         ),
         value(
             "tx-offloads",

@@ -9,7 +9,7 @@ use crate::config::{GenConfig, LinkConfig, TapConfig};
 
 const LINKS: &[&str] = &["loop", "pair", "tap", "pcap", "gen", "sink"];
 const SINK_OPTIONS: &[&str] = &["keep"];
-const TAP_OPTIONS: &[&str] = &["queues", "mtu", "csum", "netns"];
+const TAP_OPTIONS: &[&str] = &["queues", "mtu", "csum", "tso", "netns"];
 const PCAP_OPTIONS: &[&str] = &["rx", "tx", "pps"];
 const GEN_OPTIONS: &[&str] = &["pps", "count", "size", "flows"];
 
@@ -51,7 +51,8 @@ fn tap(text: Option<&str>) -> Result<LinkConfig, ModelError> {
     let (name, options) = text
         .split_once(':')
         .map_or((text, None), |(name, options)| (name, Some(options)));
-    let (mut queues, mut mtu, mut csum, mut netns) = (None, None, None, None);
+    let (mut queues, mut mtu, mut netns) = (None, None, None);
+    let (mut csum, mut tso) = (None, None);
     for (option, value) in link_options(options, TAP_OPTIONS)? {
         match option {
             "queues" => once(&mut queues, option, number(option, value, "1 to 256")?)?,
@@ -61,6 +62,7 @@ fn tap(text: Option<&str>) -> Result<LinkConfig, ModelError> {
                 number(option, value, "bytes, 68 to 9000")?,
             )?,
             "csum" => once(&mut csum, option, choice("csum", value, SWITCH)?)?,
+            "tso" => once(&mut tso, option, choice("tso", value, SWITCH)?)?,
             _ => once(&mut netns, option, namespace(option, value)?)?,
         }
     }
@@ -68,6 +70,7 @@ fn tap(text: Option<&str>) -> Result<LinkConfig, ModelError> {
     let tap = TapConfig {
         queues: queues.unwrap_or(usual.queues),
         csum: csum.unwrap_or(usual.csum),
+        tso: tso.unwrap_or(usual.tso),
         mtu,
         netns,
         ..usual

@@ -63,9 +63,10 @@ fn a_tap_has_a_name_and_options() {
         queues: 4,
         mtu: Some(9000),
         csum: true,
+        tso: true,
         netns: Some("/run/netns/blue".into()),
     };
-    let text = "model0,link=tap:mana.tap-0:queues=4:mtu=9000:csum=on:netns=blue";
+    let text = "model0,link=tap:mana.tap-0:queues=4:mtu=9000:csum=on:tso=on:netns=blue";
     assert_eq!(tap(text), expected);
     let path = tap("model0,link=tap:t0:csum=off:netns=/proc/1/ns/net").netns;
     assert_eq!(path, Some("/proc/1/ns/net".into()));
@@ -221,11 +222,12 @@ fn any_link() -> impl Strategy<Value = LinkConfig> {
     let path = || proptest::option::of("[a-z/:. =]{1,12}".prop_map(PathBuf::from));
     let rate = || proptest::option::of(1_u64..);
     let tap = ("[a-z]{1,15}", 1_u16.., proptest::option::of(any::<u32>()))
-        .prop_flat_map(move |tap| (Just(tap), any::<bool>(), path()))
-        .prop_map(|((name, queues, mtu), csum, netns)| TapConfig {
+        .prop_flat_map(move |tap| (Just(tap), any::<[bool; 2]>(), path()))
+        .prop_map(|((name, queues, mtu), [csum, tso], netns)| TapConfig {
             queues,
             mtu,
             csum,
+            tso,
             netns,
             ..TapConfig::new(&name)
         });

@@ -102,8 +102,12 @@ fn link(link: &LinkConfig) -> String {
         LinkConfig::Tap(tap) => {
             let mtu = part("mtu", tap.mtu);
             let csum = if tap.csum { ":csum=on" } else { "" };
+            let tso = if tap.tso { ":tso=on" } else { "" };
             let netns = part("netns", tap.netns.as_deref().map(Path::display));
-            format!("tap:{}:queues={}{mtu}{csum}{netns}", tap.name, tap.queues)
+            format!(
+                "tap:{}:queues={}{mtu}{csum}{tso}{netns}",
+                tap.name, tap.queues
+            )
         }
         LinkConfig::Gen(generator) => {
             let pps = part("pps", generator.pps);

@@ -4,6 +4,7 @@
 
 mod completion;
 mod hostile;
+mod lso;
 mod receive;
 mod send;
 mod tap;

@@ -51,9 +51,8 @@ fn open_here(config: &TapConfig) -> Result<Vec<File>, TapError> {
     let Some(first) = files.first() else {
         return Ok(files);
     };
-    let offload = if config.csum { libc::TUN_F_CSUM } else { 0 };
-    sys::set_offload(first, offload).map_err(other("setting offloads"))?;
-    if config.csum {
+    sys::set_offload(first, offloads(config)).map_err(other("setting offloads"))?;
+    if has_header(config) {
         // A tap that exists may have another size from its last user.
         sys::set_header(first, HEADER as libc::c_int)
             .map_err(other("setting the virtio-net header"))?;
@@ -68,8 +67,22 @@ fn open_here(config: &TapConfig) -> Result<Vec<File>, TapError> {
     Ok(files)
 }
 
-/// A file for one queue. Without `csum` there is no virtio-net header: with every offload off it
-/// would be zero in both directions.
+/// What the kernel leaves to us (linux/if_tun.h).
+fn offloads(config: &TapConfig) -> libc::c_uint {
+    match (config.tso, config.csum) {
+        (true, _) => libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6,
+        (false, true) => libc::TUN_F_CSUM,
+        (false, false) => 0,
+    }
+}
+
+/// Whether frames have a virtio-net header before them.
+pub(super) fn has_header(config: &TapConfig) -> bool {
+    offloads(config) != 0
+}
+
+/// A file for one queue. Without offloads there is no virtio-net header: it would be zero in
+/// both directions.
 fn queue(config: &TapConfig, interfaces: &Interfaces) -> Result<File, TapError> {
     let file = OpenOptions::new()
         .read(true)
@@ -82,7 +95,7 @@ fn queue(config: &TapConfig, interfaces: &Interfaces) -> Result<File, TapError> 
             _ => TapError::NoAccess(cause),
         })?;
     let mut flags = libc::IFF_TAP | libc::IFF_NO_PI;
-    if config.csum {
+    if has_header(config) {
         flags |= libc::IFF_VNET_HDR;
     }
     if config.queues > 1 {

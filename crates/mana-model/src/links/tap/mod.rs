@@ -118,7 +118,7 @@ impl Tap {
                 queues: device::open(config)?,
                 state: AtomicU8::new(State::Up as u8),
             }),
-            header: config.csum,
+            header: device::has_header(config),
             buffer: vec![0; BUFFER],
             queue: 0,
             quota: 0,

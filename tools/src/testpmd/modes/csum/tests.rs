@@ -296,3 +296,38 @@ fn whatever_is_cut_off_or_spoilt_nothing_panics() {
         }
     }
 }
+
+/// A packet of HTTP_CAP's connection with so much payload.
+fn long(payload: usize) -> Vec<u8> {
+    let mut ip = HTTP_CAP.to_vec();
+    ip.resize(48 + payload, 0x5A);
+    ip[2..4].copy_from_slice(&(48 + payload as u16).to_be_bytes());
+    frame(&[], &ip)
+}
+
+#[test]
+fn tcp_packets_with_more_payload_are_for_the_device_to_cut() {
+    let mut by_device = ByDevice::default();
+    by_device.take_mss("500").unwrap();
+    let (mut stream, wire) = stream_with(&[long(501), long(500), frame(&[], &DNS_CAP)]);
+    let mut mode = Csum::new(SOURCE, PEER, by_device);
+    assert_eq!(mode.forward(&mut stream.lane()), 3);
+    let offloads = wire.sent_offloads();
+    let cut = TxOffload {
+        flags: TxFlags::TSO | TxFlags::IPV4,
+        l2_len: 14,
+        l3_len: 20,
+        l4_len: 28,
+        mss: 500,
+        ..TxOffload::default()
+    };
+    assert_eq!(offloads, [cut, TxOffload::default(), TxOffload::default()]);
+    // The others have their checksums from software.
+    let left = frames(&wire);
+    let pseudo = |packet: &[u8]| [&packet[26..34], &[0, 6], &528u16.to_be_bytes()].concat();
+    assert_eq!(sum(&[&pseudo(&left[1]), &left[1][34..]].concat()), 0xFFFF);
+    assert_eq!(left[2], addressed(frame(&[], &DNS_CAP)));
+    // For the first it is the sum without the length (as DPDK's rte_ipv4_phdr_cksum for TSO).
+    let seed = [&left[0][26..34], &[0, 6]].concat();
+    assert_eq!(left[0][50..52], sum(&seed).to_be_bytes());
+}
