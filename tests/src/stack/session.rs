@@ -135,6 +135,16 @@ impl Session {
         self.job.wait_until(what, |job| done(&job.stdout()));
     }
 
+    /// Waits as long as `busy` holds, of whatever the test looks at.
+    ///
+    /// # Panics
+    ///
+    /// If it ends before, or runs out of time.
+    #[track_caller]
+    pub fn wait_while(&mut self, what: &str, mut busy: impl FnMut() -> bool) {
+        self.job.wait_until(what, |_| !busy());
+    }
+
     /// Stops forwarding as its user would, by Enter or Ctrl-C, and waits for the end.
     ///
     /// # Panics

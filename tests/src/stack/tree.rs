@@ -56,6 +56,14 @@ impl Tree {
         found.unwrap_or_else(|| panic!("no {name} under {}", self.root.display()))
     }
 
+    /// The file of a provider of libibverbs.
+    #[must_use]
+    pub fn provider(&self, name: &str) -> PathBuf {
+        self.folder_of("libibverbs.so.1")
+            .join("libibverbs")
+            .join(name)
+    }
+
     /// The words that start one of its programs of rdma-core.
     #[must_use]
     pub fn verbs_program(&self, name: &str) -> Vec<OsString> {
