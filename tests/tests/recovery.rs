@@ -281,7 +281,7 @@ fn a_device_that_goes_between_start_and_stop_is_found_again_by_the_next_start() 
         let events = events_until(&mut running.port, || (), is_recovered);
         assert!(events.len() <= 2, "{events:?}");
         assert_moves(&mut running);
-        // Gone at each operation of a start.
+        // Gone and back while it is stopped: the start or the events before it tell.
         running.stop();
         machine.take_away();
         machine.bring_back();
@@ -382,6 +382,40 @@ fn an_errno_at_every_operation_of_the_rebuild_is_told_and_recovering_again_or_cl
         running.finish();
         machine.assert_clean();
     }
+}
+
+#[test]
+fn a_device_that_goes_again_in_the_middle_of_the_rebuild_or_of_a_start_is_tried_again() {
+    let machine = Comeback::new(Kernel::V7_3, 1);
+    let rig = machine.rig(0);
+    let mut running = Running::start(&rig, &Plan::queues(2, 2));
+    let errno = Errno::EIO;
+    for nth in 1..40 {
+        machine.take_away();
+        machine.bring_back_with(|model| model.inject(Fault::FailOperation { nth, errno }));
+        let over = |event: &PortEvent| is_failed(event) || is_recovered(event);
+        let queues = &mut running.queues;
+        let events = events_until(&mut running.port, || poll_all(queues), over);
+        assert!(events.last().is_some_and(is_recovered), "{nth}: {events:?}");
+        machine.spend_operations(nth);
+        assert_moves(&mut running);
+    }
+    for nth in 1..40 {
+        running.stop();
+        machine.model().inject(Fault::FailOperation { nth, errno });
+        match running.port.start() {
+            Ok(queues) => {
+                running.queues = queues;
+                let seen = machine.model().operations();
+                machine.spend_operations(seen + nth);
+            }
+            Err(Error::DeviceRemoved { .. }) => running.start_again(),
+            Err(error) => panic!("{nth}: {error}"),
+        }
+        assert_moves(&mut running);
+    }
+    running.finish();
+    machine.assert_clean();
 }
 
 #[test]

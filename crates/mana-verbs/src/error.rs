@@ -177,7 +177,7 @@ impl VerbsError {
 /// What mends `errno` of `operation` (reference/mana-hardware.md §4.5-§4.8).
 fn fix(operation: &'static str, errno: Errno) -> &'static str {
     match (operation, errno) {
-        (_, Errno::EIO) => "the device was removed or reset; close the port and open it again",
+        (_, Errno::EIO) => "the device was removed or reset; what was made of it is gone",
         (operation::CREATE_SEND_QUEUE, Errno::ENODEV | Errno::EBUSY) => {
             "the port's netdev, or another program, owns the vPort; take the netdev and its netvsc \
              master down: `sudo ip link set dev NAME down`"

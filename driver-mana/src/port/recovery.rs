@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::adapter::Hold;
 use super::{Device, Port};
 use crate::start::Start;
-use crate::{Error, LostFrames, PortEvent, PortInfo};
+use crate::{Error, LostFrames, PortEvent, PortInfo, QueueError};
 
 /// How often a port that recovers wants to be driven, and looks for its device.
 const TICK: Duration = Duration::from_millis(10);
@@ -251,7 +251,11 @@ impl Port {
         }
         .run()
         .map_err(|error| match error {
-            Error::Verbs(error) if error.is_disassociated() => self.removed(),
+            Error::Verbs(error) | Error::Queue(QueueError::Verbs(error))
+                if error.is_disassociated() =>
+            {
+                self.removed()
+            }
             error => error,
         })
     }

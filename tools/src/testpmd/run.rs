@@ -264,21 +264,22 @@ fn wait(
     }
 }
 
-/// Prints what has happened to the ports, as dpdk-testpmd does. True if one was removed: forwarding
-/// stops then, and as there is no prompt here, the program with it.
+/// Prints what has happened to the ports, as dpdk-testpmd does. A port whose device goes away recovers
+/// while its cores go on; true if one can't: forwarding stops then, and as there is no prompt here,
+/// the program with it.
 fn tell_events(ports: &mut [StartedPort]) -> Result<bool, Error> {
-    let mut removed = false;
+    let mut failed = false;
     for (number, port) in ports.iter_mut().enumerate() {
         let event = |error| Error::Port {
             port: number,
             error,
         };
         while let Some(happened) = port.port.next_event().map_err(event)? {
-            removed |= happened == PortEvent::DeviceRemoved;
+            failed |= matches!(happened, PortEvent::RecoveryFailed { .. });
             say(&display::event(number, happened))?;
         }
     }
-    Ok(removed)
+    Ok(failed)
 }
 
 /// Decides that nothing moves any more: over several looks in a row the sources are drained, no
