@@ -24,6 +24,8 @@ pub(crate) fn capabilities(limits: &Limits) -> Capabilities {
         false => Support::Yes,
     };
     can.reset_recovery = Support::Yes;
+    // Through a netdev of the function that is UP: see `Port::refresh_missed`.
+    can.device_statistics = Support::Yes;
     can.reta_update = Support::NotByKernel;
     can.rss_hash_fields = Support::NotByKernel;
     can.promiscuous = Support::NotByKernel;

@@ -66,6 +66,7 @@ mod error;
 mod event;
 mod info;
 mod limits;
+mod missed;
 #[cfg(feature = "smoltcp")]
 pub mod phy;
 mod port;
@@ -74,6 +75,7 @@ mod selector;
 mod start;
 mod started;
 mod stats;
+mod xstats;
 
 pub use config::{DEFAULT_RSS_KEY, PortConfig, RxQueueConfig, TxQueueConfig, buffers_needed};
 pub use discover::{Candidate, discover};
@@ -81,9 +83,11 @@ pub use error::Error;
 pub use event::{LostFrames, PortEvent};
 pub use info::PortInfo;
 pub use limits::{MAX_DEPTH, MAX_RX_QUEUES, MIN_DEPTH};
+pub use missed::Missed;
 pub use port::{Port, Queues, RecoveryConfig};
 pub use queue::{QueueError, RxQueue, TxQueue};
 pub use selector::Selector;
+pub use xstats::Xstat;
 
 // Named by this crate's signatures and documentation.
 pub use mana_verbs::ProviderChoice;

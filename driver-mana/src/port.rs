@@ -7,7 +7,7 @@ mod watchdog;
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use mana_verbs::{AsyncEvent, EventListener};
@@ -17,10 +17,11 @@ use uverbs_abi::System;
 use crate::capabilities::capabilities;
 use crate::discover::{Usable, choose};
 use crate::limits::Limits;
+use crate::missed::Reader;
 use crate::queue::{RxQueue, TxQueue};
 use crate::started::Started;
 use crate::stats::{Totals, port_stats};
-use crate::{Error, PortConfig, PortEvent, PortInfo, Selector};
+use crate::{Error, Missed, PortConfig, PortEvent, PortInfo, Selector, Xstat, xstats};
 use adapter::{Adapter, Hold};
 use recovery::Recovery;
 use signals::Signals;
@@ -70,6 +71,7 @@ pub struct Port {
     started: Option<Arc<Started>>,
     rx: Totals,
     tx: Totals,
+    missed: Mutex<Reader>,
 }
 
 /// The device under a port.
@@ -157,6 +159,7 @@ impl Port {
             started: None,
             rx: Totals::default(),
             tx: Totals::default(),
+            missed: Mutex::default(),
         })
     }
 
@@ -365,11 +368,49 @@ impl Port {
     /// What all queues counted since the port was opened; starts and stops don't reset it. It may be
     /// read while bursts run.
     ///
-    /// `rx_missed` is always 0: mana_ib offers no counter of packets lost for want of a posted
-    /// buffer, see [`Capabilities::device_statistics`].
+    /// `rx_missed` is what [`Port::refresh_missed`] found last; see [`Port::missed`] for what it
+    /// covers and how old it is.
     #[must_use]
     pub fn stats(&self) -> PortStats {
-        port_stats(&self.rx, &self.tx)
+        port_stats(&self.rx, &self.tx, self.reader().packets())
+    }
+
+    /// All statistics by name, also by queue: first DPDK's, then this driver's. Names and order stay
+    /// the same as long as the number of queues does. It may be read while bursts run.
+    ///
+    /// Beyond packets, bytes and errors: bursts (`empty_bursts` brought nothing, `full_bursts` filled
+    /// the batch, `ring_full_events` left packets behind), doorbells, completions (fewer
+    /// than packets where several came in one), `ring_empty_events` (the device had no buffer left, so it may
+    /// have dropped packets), `refill_deficit` (buffers that the pool could not give) with the most
+    /// that were ever missing, and failed packets by the type of their completion.
+    #[must_use]
+    pub fn xstats(&self) -> Vec<Xstat> {
+        xstats::list(&self.stats(), &self.rx, &self.tx)
+    }
+
+    /// Asks the kernel how many packets the device dropped because no buffer was posted. A few
+    /// system calls, so once a second at most.
+    ///
+    /// mana_ib has no such counter: the Ethernet driver of the same PCI function has, for all ports
+    /// of the function together, and tells it only through a netdev that is UP. Where there is none,
+    /// as in a VM whose only port this driver has, nothing changes.
+    pub fn refresh_missed(&self) {
+        // While the device is away its last number stays.
+        if let Some(device) = &self.device {
+            let device = device.usable.context.device();
+            self.reader().refresh(self.system.as_ref(), device);
+        }
+    }
+
+    /// A panic elsewhere leaves a reading as it was.
+    fn reader(&self) -> MutexGuard<'_, Reader> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What [`Port::refresh_missed`] found last, and how old it is; `None` if the kernel never told.
+    #[must_use]
+    pub fn missed(&self) -> Option<Missed> {
+        self.reader().missed()
     }
 
     /// What the receive queues of this index counted since the port was opened; zeros if there never

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use pmd_api::{PortStats, QueueStats};
 
-use crate::queue::Counters;
+use crate::queue::{Counters, Details};
 
 /// What the queues of one direction counted since the port was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     /// Of queues that are gone, by index.
-    ended: Vec<QueueStats>,
+    ended: Vec<(QueueStats, Details)>,
     /// Of queues that run, by index.
     running: Vec<Arc<Counters>>,
 }
@@ -30,32 +30,47 @@ impl Totals {
 
     /// Keeps what was counted; the queues are gone.
     pub(crate) fn end(&mut self) {
-        let queues = self.ended.len().max(self.running.len());
-        self.ended.resize(queues, QueueStats::default());
-        for (ended, counters) in self.ended.iter_mut().zip(self.running.drain(..)) {
-            *ended += counters.snapshot();
+        self.ended.resize(self.queues(), Default::default());
+        for ((stats, details), counters) in self.ended.iter_mut().zip(self.running.drain(..)) {
+            *stats += counters.snapshot();
+            *details = counters.details().after(details);
+            // Of a queue that is gone nothing is missing.
+            details.deficit = 0;
         }
+    }
+
+    /// How many indices ever had a queue.
+    pub(crate) fn queues(&self) -> usize {
+        self.ended.len().max(self.running.len())
     }
 
     /// What the queue of this index counted; zeros if there never was one.
     pub(crate) fn queue(&self, index: usize) -> QueueStats {
-        let mut stats = self.ended.get(index).copied().unwrap_or_default();
+        let mut stats = self.ended.get(index).copied().unwrap_or_default().0;
         if let Some(counters) = self.running.get(index) {
             stats += counters.snapshot();
         }
         stats
     }
 
-    fn sum(&self) -> QueueStats {
-        let queues = self.ended.len().max(self.running.len());
-        (0..queues)
+    /// The rest of what the queue of this index counted.
+    pub(crate) fn details(&self, index: usize) -> Details {
+        let ended = self.ended.get(index).copied().unwrap_or_default().1;
+        match self.running.get(index) {
+            Some(counters) => counters.details().after(&ended),
+            None => ended,
+        }
+    }
+
+    pub(crate) fn sum(&self) -> QueueStats {
+        (0..self.queues())
             .map(|index| self.queue(index))
             .fold(QueueStats::default(), Add::add)
     }
 }
 
-/// The sums over all queues. `rx_missed` stays 0: mana_ib offers no such counter.
-pub(crate) fn port_stats(rx: &Totals, tx: &Totals) -> PortStats {
+/// The sums over all queues, and what the kernel told of `missed` packets.
+pub(crate) fn port_stats(rx: &Totals, tx: &Totals, missed: u64) -> PortStats {
     let (rx, tx) = (rx.sum(), tx.sum());
     PortStats {
         rx_packets: rx.packets,
@@ -64,7 +79,7 @@ pub(crate) fn port_stats(rx: &Totals, tx: &Totals) -> PortStats {
         tx_bytes: tx.bytes,
         rx_errors: rx.errors,
         tx_errors: tx.errors + tx.rejected,
-        rx_missed: 0,
+        rx_missed: missed,
         rx_nombuf: rx.nombuf,
     }
 }

@@ -52,6 +52,7 @@ suites! {
     full_ring
     rejects
     port_stats
+    ethtool_stats
     restart
     errno_at_every_operation
     garbage_cqe

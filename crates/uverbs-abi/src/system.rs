@@ -99,6 +99,17 @@ pub trait System: Send + Sync {
     /// Where they can't be read. Interfaces that vanish meanwhile are left out.
     fn netdevs(&self, device: &IbDevice) -> Result<Vec<Netdev>, SystemError>;
 
+    /// Statistics of a netdev by name, as `ethtool -S` shows them. Empty where it has none, or the
+    /// machine does not tell.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses.
+    fn netdev_statistics(&self, netdev: &str) -> Result<Vec<(String, u64)>, SystemError> {
+        let _ = netdev;
+        Ok(Vec::new())
+    }
+
     /// Opens the device's uverbs node.
     ///
     /// # Errors

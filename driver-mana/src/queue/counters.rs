@@ -1,10 +1,16 @@
-//! Statistics of one queue: written by its owner once a burst, readable from any thread.
+//! Statistics of one queue: written by its owner a few times a burst, readable from any thread.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use gdma::cqe::tx;
 use pmd_api::QueueStats;
 
-/// One cache line a queue, so that two queues never share one.
+/// Types of error completions of a send queue, the first of which is SA_DROP
+/// (reference/mana-hardware.md §3.4).
+pub(crate) const TX_ERRORS: usize = (tx::GDMA_ERR - tx::SA_DROP + 1) as usize;
+
+/// Cache lines of a queue of their own, so that two queues never share one. The first is what every
+/// burst writes.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Counters {
@@ -12,6 +18,17 @@ pub(crate) struct Counters {
     pub(super) packets: Counter,
     /// Their bytes, without FCS.
     pub(super) bytes: Counter,
+    /// Bursts, of whatever size.
+    pub(super) bursts: Counter,
+    /// Receive: bursts that brought nothing.
+    pub(super) empty: Counter,
+    /// Receive: bursts that filled the batch. Transmit: bursts that left packets in it for want of
+    /// room in the ring.
+    pub(super) full: Counter,
+    /// Doorbells of the work queue.
+    pub(super) doorbells: Counter,
+    /// Receive: completions, of whatever type.
+    pub(super) completions: Counter,
     /// Packets that were handed to the device and failed; counted above, too.
     pub(super) failed: Counter,
     /// Their bytes.
@@ -28,6 +45,46 @@ pub(crate) struct Counters {
     pub(super) finished: Counter,
     /// How often completions of transmission were looked for.
     pub(super) looks: Counter,
+    /// Receive: bursts that found the device without a single buffer.
+    pub(super) ring_empty: Counter,
+    /// Receive: buffers that were missing after the last refill.
+    pub(super) deficit: Counter,
+    /// Receive: most buffers that were missing before a refill.
+    pub(super) deficit_max: Counter,
+    /// Transmit: error completions by type.
+    pub(super) by_type: [Counter; TX_ERRORS],
+}
+
+/// What a queue counts beyond [`QueueStats`], at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Details {
+    pub(crate) bursts: u64,
+    pub(crate) empty: u64,
+    pub(crate) full: u64,
+    pub(crate) doorbells: u64,
+    pub(crate) completions: u64,
+    pub(crate) ring_empty: u64,
+    /// Of the queue that runs; a stopped one misses nothing.
+    pub(crate) deficit: u64,
+    pub(crate) deficit_max: u64,
+    pub(crate) by_type: [u64; TX_ERRORS],
+}
+
+impl Details {
+    /// Goes on from what an earlier queue of this index counted.
+    pub(crate) fn after(self, earlier: &Self) -> Self {
+        Self {
+            bursts: self.bursts + earlier.bursts,
+            empty: self.empty + earlier.empty,
+            full: self.full + earlier.full,
+            doorbells: self.doorbells + earlier.doorbells,
+            completions: self.completions + earlier.completions,
+            ring_empty: self.ring_empty + earlier.ring_empty,
+            deficit: self.deficit,
+            deficit_max: self.deficit_max.max(earlier.deficit_max),
+            by_type: std::array::from_fn(|at| self.by_type[at] + earlier.by_type[at]),
+        }
+    }
 }
 
 impl Counters {
@@ -63,6 +120,21 @@ impl Counters {
             rejected: self.rejected.get(),
         }
     }
+
+    /// The rest of it.
+    pub(crate) fn details(&self) -> Details {
+        Details {
+            bursts: self.bursts.get(),
+            empty: self.empty.get(),
+            full: self.full.get(),
+            doorbells: self.doorbells.get(),
+            completions: self.completions.get(),
+            ring_empty: self.ring_empty.get(),
+            deficit: self.deficit.get(),
+            deficit_max: self.deficit_max.get(),
+            by_type: std::array::from_fn(|at| self.by_type[at].get()),
+        }
+    }
 }
 
 /// A counter with one writer: a load and a store, never a read-modify-write.
@@ -75,6 +147,19 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
+    /// Makes it `n`.
+    #[inline]
+    pub(super) fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    /// Makes it `n`, unless it was more before.
+    #[inline]
+    pub(super) fn raise(&self, n: u64) {
+        self.set(self.get().max(n));
+    }
+
+    #[inline]
     pub(super) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

@@ -25,7 +25,7 @@ use gdma::RingError;
 use mana_verbs::{CompletionChannel, Context, QueueIds, SendQueue, VerbsError};
 use pmd_api::Pool;
 
-pub(crate) use counters::Counters;
+pub(crate) use counters::{Counters, Details, TX_ERRORS};
 pub(crate) use gate::{Control, gate};
 pub use handle::{RxQueue, TxQueue};
 pub(crate) use interrupt::Sleep;

@@ -100,6 +100,9 @@ impl RxCore {
             interrupts,
         };
         core.refill();
+        // The first filling is no refill.
+        core.counters.deficit_max.set(core.unfilled.into());
+        core.counters.ring_empty.set(0);
         Ok(core)
     }
 
@@ -227,11 +230,21 @@ impl RxCore {
                 }
             }
         }
+        let completions = cursor.head().wrapping_sub(self.rings.cq.cursor().head());
+        self.counters.completions.add(completions.into());
         self.rings.cq.set_cursor(cursor);
         if self.depth - self.shadow.len() >= self.threshold {
             self.refill();
         }
-        batch.len() - before
+        let received = batch.len() - before;
+        let counters = &self.counters;
+        counters.bursts.add(1);
+        if received == 0 {
+            counters.empty.add(1);
+        } else if batch.room() == 0 {
+            counters.full.add(1);
+        }
+        received
     }
 
     /// What stands at the cursor, after the hot loop took all it could though there was room.
@@ -277,18 +290,23 @@ impl RxCore {
     /// Posts as many buffers as are missing, or as the pool has.
     pub(super) fn refill(&mut self) {
         let missing = self.depth - self.shadow.len();
+        let counters = &self.counters;
+        counters.deficit_max.raise(missing.into());
+        counters.ring_empty.add(self.shadow.is_empty().into());
         let (rq, start) = (&self.rings.rq, self.rings.rq.head());
         let filled = self.shadow.refill(missing, |offset, address| {
             rq.set_address(start.wrapping_add(offset), address);
         });
         if filled > 0 {
             self.rings.rq.commit(start.wrapping_add(filled));
+            counters.doorbells.add(1);
         }
         // A shortfall is counted once, however often it is met.
         let unfilled = missing - filled;
-        self.counters
+        counters
             .nombuf
             .add(unfilled.saturating_sub(self.unfilled).into());
+        counters.deficit.set(unfilled.into());
         self.unfilled = unfilled;
     }
 }

@@ -5,6 +5,7 @@ mod checksum_offload;
 mod clones;
 mod device_fatal;
 mod errno_at_every_operation;
+mod ethtool_stats;
 mod full_ring;
 mod garbage_cqe;
 mod loopback;
@@ -78,6 +79,7 @@ pub const ALL: &[Suite] = &[
     full_ring::SUITE,
     rejects::SUITE,
     port_stats::SUITE,
+    ethtool_stats::SUITE,
     restart::SUITE,
     errno_at_every_operation::SUITE,
     garbage_cqe::SUITE,

@@ -163,7 +163,7 @@ fn forward(
             assigned.stream.lane().flush(plan.depths.0 as usize);
         }
     }
-    let before: Vec<PortStats> = ports.iter().map(|port| port.port.stats()).collect();
+    let before: Vec<PortStats> = ports.iter().map(counted).collect();
 
     say(&text)?;
     for assigned in shares.iter_mut().flatten() {
@@ -199,7 +199,7 @@ fn forward(
     let stats: Vec<PortStats> = ports
         .iter()
         .zip(before)
-        .map(|(port, before)| port.port.stats() - before)
+        .map(|(port, before)| counted(port) - before)
         .collect();
     let mhz = u128::from(cycles) * 1000 / elapsed.as_nanos().max(1);
     say(&summary::tables(&Summary {
@@ -214,6 +214,12 @@ fn forward(
         seconds: elapsed.as_secs_f64(),
         ports: stats,
     })
+}
+
+/// What a port counted until now, packets that found no buffer among it.
+fn counted(port: &StartedPort) -> PortStats {
+    port.port.refresh_missed();
+    port.port.stats()
 }
 
 /// Prints statistics until it is time to stop: a signal, Enter, the duration, or, where no duration
@@ -251,7 +257,7 @@ fn wait(
             let mut text = String::new();
             display::periodic_heading(&mut text, clear_screen);
             for (number, (port, meter)) in ports.iter().zip(&mut meters).enumerate() {
-                let stats = port.port.stats();
+                let stats = counted(port);
                 let rates = meter.look(Instant::now(), &stats);
                 display::port_statistics(&mut text, number, &stats, &rates);
             }

@@ -22,6 +22,7 @@ mod query;
 mod receive;
 mod rules;
 mod send;
+mod statistics;
 pub(crate) mod system;
 #[cfg(test)]
 mod tests;

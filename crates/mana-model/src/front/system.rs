@@ -51,6 +51,24 @@ impl System for ModelSystem {
             .collect())
     }
 
+    /// As mana.ko does: the counters of the PCI function, filled in only while the netdev is UP
+    /// (reference/mana-hardware.md §6.9).
+    fn netdev_statistics(&self, netdev: &str) -> Result<Vec<(String, u64)>, SystemError> {
+        let machine = self.shared.lock();
+        let named = |port: &KernelPort| port.netdev.name == netdev;
+        let present = machine.functions.iter().filter(|function| !function.gone);
+        for function in present {
+            if let Some(port) = function.ports.iter().find(|port| named(port)) {
+                return Ok(function.statistics(port.netdev.up));
+            }
+        }
+        Err(SystemError {
+            path: Path::new("/sys/class/net").join(netdev),
+            errno: Errno::ENODEV,
+            fix: None,
+        })
+    }
+
     fn open(&self, device: &IbDevice) -> Result<Box<dyn Transport>, SystemError> {
         let mut machine = self.shared.lock();
         let found = machine

@@ -1,6 +1,7 @@
 //! The running Linux as a [`System`]: sysfs for discovery, netlink for driver ids, the uverbs node
 //! for everything else.
 
+mod ethtool;
 pub(crate) mod ioctl;
 mod netlink;
 mod nldev;
@@ -101,6 +102,18 @@ impl System for LinuxSystem {
 
     fn netdevs(&self, device: &IbDevice) -> Result<Vec<Netdev>, SystemError> {
         self.sysfs().netdevs(&device.name)
+    }
+
+    fn netdev_statistics(&self, netdev: &str) -> Result<Vec<(String, u64)>, SystemError> {
+        // The kernel is asked by name: not for a netdev of another tree.
+        if !self.is_this_machine() || self.sysfs != Path::new("/sys") {
+            return Ok(Vec::new());
+        }
+        ethtool::statistics(netdev).map_err(|errno| SystemError {
+            path: self.sysfs.join("class/net").join(netdev),
+            errno,
+            fix: None,
+        })
     }
 
     fn open(&self, device: &IbDevice) -> Result<Box<dyn Transport>, SystemError> {
