@@ -334,10 +334,13 @@ impl Port {
 
     fn read_events(&mut self, now: Instant) -> Result<(), Error> {
         while let Some(device) = &self.device {
-            match device.events.next_event()? {
-                None => break,
-                Some(AsyncEvent::DeviceFatal) => self.lose_device(now),
-                Some(event) => self.told.extend(PortEvent::of(event, self.info.port)),
+            match device.events.next_event() {
+                Ok(None) => break,
+                Ok(Some(AsyncEvent::DeviceFatal)) => self.lose_device(now),
+                Ok(Some(event)) => self.told.extend(PortEvent::of(event, self.info.port)),
+                // The file has ended, whoever took the last event.
+                Err(error) if error.is_disassociated() => self.lose_device(now),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())

@@ -44,6 +44,7 @@ suites! {
     restart
     full_ring
     port_stats
+    rx_wakeup
 }
 
 /// Packets of each transmit thread.
