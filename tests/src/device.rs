@@ -1,7 +1,7 @@
 //! A model as suites see it: steered and read in the same words, wherever it runs.
 
 use mana_model::control::{Client, ClientError};
-use mana_model::{Fault, Model, ObjectCounts, PortCounters};
+use mana_model::{After, Fault, Model, ObjectCounts, PortCounters};
 
 /// A model and its first port, from the device's side.
 pub trait Device {
@@ -10,6 +10,18 @@ pub trait Device {
 
     /// Orders a failure.
     fn inject(&self, fault: Fault);
+
+    /// Takes the first device away.
+    fn remove(&self);
+
+    /// Brings it back.
+    fn restore(&self);
+
+    /// Takes it away, to come back by itself.
+    fn reset(&self, after: After);
+
+    /// Gives the port's link a carrier, or takes it.
+    fn set_link_up(&self, up: bool);
 
     /// Control operations so far, failed ones among them.
     fn operations(&self) -> u64;
@@ -41,6 +53,22 @@ impl Device for Model {
 
     fn inject(&self, fault: Fault) {
         Model::inject(self, fault);
+    }
+
+    fn remove(&self) {
+        Model::remove(self, 0).expect("the device is there");
+    }
+
+    fn restore(&self) {
+        Model::restore(self, 0).expect("the device is away");
+    }
+
+    fn reset(&self, after: After) {
+        Model::reset(self, 0, after).expect("the device is there");
+    }
+
+    fn set_link_up(&self, up: bool) {
+        self.port(0).set_link_up(up);
     }
 
     fn operations(&self) -> u64 {
@@ -84,6 +112,22 @@ impl Device for Client {
 
     fn inject(&self, fault: Fault) {
         told(Client::inject(self, fault));
+    }
+
+    fn remove(&self) {
+        told(Client::remove(self, 0));
+    }
+
+    fn restore(&self) {
+        told(Client::restore(self, 0));
+    }
+
+    fn reset(&self, after: After) {
+        told(Client::reset(self, 0, after));
+    }
+
+    fn set_link_up(&self, up: bool) {
+        told(self.port(0).set_link_up(up));
     }
 
     fn operations(&self) -> u64 {

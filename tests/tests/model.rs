@@ -61,4 +61,5 @@ suites! {
     rx_interrupt
     rx_wakeup
     device_fatal
+    device_reset
 }

@@ -9,12 +9,13 @@ use std::ffi::{CStr, c_char, c_long};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use mana_model::Model;
 use mana_model::control::{self, ControlError, Server, ServerFiles, SocketFile};
 use uverbs_abi::Errno;
 
 use crate::files::inside;
+use crate::gate::Held;
 use crate::{state, sys};
 
 /// The socket by which this process's model is steered.
@@ -24,21 +25,51 @@ pub(crate) struct Control {
 }
 
 /// Serves the socket at `path`. The caller holds the gate.
-pub(crate) fn serve(path: &Path, model: &Model) -> Result<Control, String> {
+pub(crate) fn serve(path: &Path) -> Result<Control, String> {
     let server = Server::bind(path).map_err(|error| format!("--control: {error}"))?;
     let control = Control {
         file: server.file(),
         open: server.files(),
     };
-    let model = model.clone();
     let thread = thread::Builder::new().name("mana-control".to_owned());
-    let run = move || server.run(None, |line| inside(|_| control::run(&model, line)));
+    let run = move || server.run(None, |line| inside(|held| run(held, line)));
     match thread.spawn(run) {
         Ok(_) => Ok(control),
         Err(error) => {
             control.remove();
             Err(format!("--control: no thread can be started: {error}"))
         }
+    }
+}
+
+/// Runs a line over this process's model, and lets its sysfs follow.
+fn run(held: &Held, line: &str) -> Result<String, ControlError> {
+    let state = state::state(held);
+    let answer = control::run(&state.model, line);
+    state.follow();
+    if let Some(time) = state.model.next_return() {
+        follow_after(time);
+    }
+    answer
+}
+
+/// Nothing of the program may look at the model at that time, but at its sysfs. The thread starts
+/// with the gate held, as the socket's does.
+fn follow_after(time: Duration) {
+    let thread = thread::Builder::new().name("mana-return".to_owned());
+    let started = thread.spawn(move || {
+        thread::sleep(time);
+        inside(|held| {
+            if let Some(state) = state::existing(held) {
+                state.follow();
+            }
+        });
+    });
+    if let Err(error) = started {
+        sys::say(format_args!(
+            "mana model: the device comes back with the next command only: no thread can be started: \
+             {error}\n"
+        ));
     }
 }
 
@@ -82,7 +113,7 @@ pub(crate) unsafe fn command(command: *const c_char, answer: *mut c_char, size: 
                 why: "the command is no UTF-8".to_owned(),
             });
             *last = line
-                .and_then(|line| control::run(&state::state(held).model, line))
+                .and_then(|line| run(held, line))
                 .unwrap_or_else(|error| {
                     errno = Some(error.errno);
                     error.why
@@ -113,5 +144,11 @@ pub(crate) fn step() -> c_long {
         sys::set_errno(libc::ENODEV);
         return -1;
     }
-    inside(|held| state::state(held).model.step() as c_long)
+    inside(|held| {
+        let state = state::state(held);
+        let moved = state.model.step() as c_long;
+        // A device may have come back in it.
+        state.follow();
+        moved
+    })
 }

@@ -48,6 +48,8 @@ const SOL_NETLINK: c_int = 270;
 /// What netlink tells of one ib device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Device {
+    /// Its number, never used twice.
+    index: u32,
     name: String,
     node: String,
     ports: u32,
@@ -58,6 +60,12 @@ fn devices(model: &Model) -> Vec<Device> {
     let system = model.system();
     let found = system.ib_devices().unwrap_or_default();
     let device = |device: &uverbs_abi::IbDevice| Device {
+        // The kernel counts them by themselves; here the node's number is unique, too.
+        index: device
+            .node
+            .trim_start_matches("uverbs")
+            .parse()
+            .unwrap_or(0),
         name: device.name.clone(),
         node: device.node.clone(),
         ports: system.netdevs(device).map_or(1, |ports| ports.len() as u32),
@@ -85,8 +93,7 @@ fn answers(sent: &[u8], devices: &[Device]) -> Vec<Vec<u8>> {
 fn answer(kind: u16, flags: u16, sequence: u32, body: &[u8], devices: &[Device]) -> Vec<u8> {
     let mut datagram = Vec::new();
     let asked = number(body, ATTR_DEV_INDEX)
-        .and_then(|index| usize::try_from(index).ok())
-        .and_then(|index| Some((index, devices.get(index)?)));
+        .and_then(|index| devices.iter().find(|device| device.index == index));
     match (kind >> 10 == CLIENT, kind & 0x3FF) {
         (true, CMD_SYS_GET) => {
             let mut reply = Vec::new();
@@ -94,20 +101,14 @@ fn answer(kind: u16, flags: u16, sequence: u32, body: &[u8], devices: &[Device])
             message(&mut datagram, kind, 0, sequence, &reply);
         }
         (true, CMD_GET) if flags & F_DUMP != 0 => {
-            for (index, device) in devices.iter().enumerate() {
-                message(
-                    &mut datagram,
-                    kind,
-                    F_MULTI,
-                    sequence,
-                    &described(index, device),
-                );
+            for device in devices {
+                message(&mut datagram, kind, F_MULTI, sequence, &described(device));
             }
             message(&mut datagram, KIND_DONE, F_MULTI, sequence, &[0; 4]);
         }
         (true, CMD_GET) => match asked {
-            Some((index, device)) => {
-                message(&mut datagram, kind, 0, sequence, &described(index, device));
+            Some(device) => {
+                message(&mut datagram, kind, 0, sequence, &described(device));
             }
             None => error(&mut datagram, sequence, libc::ENODEV),
         },
@@ -115,7 +116,7 @@ fn answer(kind: u16, flags: u16, sequence: u32, body: &[u8], devices: &[Device])
             let uverbs = attribute(body, ATTR_CHARDEV_TYPE)
                 .is_some_and(|text| text.strip_suffix(b"\0").unwrap_or(text) == b"uverbs");
             match asked {
-                Some((_, device)) if uverbs => {
+                Some(device) if uverbs => {
                     let mut reply = Vec::new();
                     push(&mut reply, ATTR_CHARDEV, &STAND_IN.to_ne_bytes());
                     push(&mut reply, ATTR_CHARDEV_ABI, &ABI.to_ne_bytes());
@@ -133,13 +134,13 @@ fn answer(kind: u16, flags: u16, sequence: u32, body: &[u8], devices: &[Device])
     datagram
 }
 
-fn described(index: usize, device: &Device) -> Vec<u8> {
+fn described(device: &Device) -> Vec<u8> {
     let mut reply = Vec::new();
-    push(&mut reply, ATTR_DEV_INDEX, &(index as u32).to_ne_bytes());
+    push(&mut reply, ATTR_DEV_INDEX, &device.index.to_ne_bytes());
     push_text(&mut reply, ATTR_DEV_NAME, &device.name);
     push(&mut reply, ATTR_PORT_INDEX, &device.ports.to_ne_bytes());
     // A number of its own that is not 0.
-    let guid = 0x000D_3AFF_FE00_0000 + index as u64 + 1;
+    let guid = 0x000D_3AFF_FE00_0000 + u64::from(device.index) + 1;
     push(&mut reply, ATTR_NODE_GUID, &guid.to_ne_bytes());
     push(&mut reply, ATTR_NODE_TYPE, &[NODE_TYPE_CA]);
     reply

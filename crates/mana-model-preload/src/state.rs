@@ -6,9 +6,10 @@ use std::ffi::{CStr, c_int};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use mana_model::sysfs::Sysfs;
 use mana_model::{DoorbellMode, LinkConfig, Model, ModelConfig, Node, Runner};
 
 use crate::control::{self, Control};
@@ -23,6 +24,8 @@ const DOORBELL: &str = "MANA_MODEL_DOORBELL";
 /// Folder for what this process found.
 const REPORTS: &str = "MANA_MODEL_REPORTS";
 
+/// The sysfs that programs read.
+const SYSFS: &str = "SYSFS_PATH";
 /// Path of the socket by which the model is steered.
 const CONTROL: &str = "MANA_MODEL_CONTROL";
 
@@ -37,6 +40,21 @@ pub(crate) struct State {
     pub(crate) control: Option<Control>,
     /// Links whose time goes on without doorbells need a thread.
     _runner: Option<Runner>,
+    /// The machine's sysfs, which `mana model exec` wrote.
+    sysfs: Option<Mutex<Sysfs>>,
+}
+
+impl State {
+    /// Lets sysfs show what the machine is by now.
+    pub(crate) fn follow(&self) {
+        let Some(sysfs) = &self.sysfs else { return };
+        let mut sysfs = sysfs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = sysfs.follow(&self.model) {
+            sys::say(format_args!(
+                "mana model: the model's sysfs is not up to date: {error}\n"
+            ));
+        }
+    }
 }
 
 static STATE: AtomicPtr<State> = AtomicPtr::new(ptr::null_mut());
@@ -132,9 +150,12 @@ fn try_build(process: c_int, forked: bool) -> Result<State, String> {
     .map_err(|error| error.to_string())?;
     let path = std::env::var_os(CONTROL).filter(|_| !forked);
     let control = match path {
-        Some(path) => Some(control::serve(Path::new(&path), &model)?),
+        Some(path) => Some(control::serve(Path::new(&path))?),
         None => None,
     };
+    let root = std::env::var_os(SYSFS);
+    let sysfs = root.map(|root| Sysfs::written(Path::new(&root), &model));
+    let sysfs = sysfs.transpose().map_err(|error| error.to_string())?;
     let runner = (timed && trap).then(|| model.run());
     Ok(State {
         process,
@@ -143,6 +164,7 @@ fn try_build(process: c_int, forked: bool) -> Result<State, String> {
         reports: std::env::var_os(REPORTS).map(PathBuf::from),
         control,
         _runner: runner,
+        sysfs: sysfs.map(Mutex::new),
     })
 }
 

@@ -42,8 +42,7 @@ pub enum Fault {
         /// Which CQE.
         nth: u64,
     },
-    /// The device goes away at once: an asynchronous event DEVICE_FATAL, every later call `EIO`,
-    /// doorbells go nowhere (reference/mana-hardware.md §4.9).
+    /// The device goes away at once, as by [`crate::Model::remove`]; nothing where it is away.
     DeviceFatal {
         /// Index of the device in [`crate::ModelConfig::devices`].
         device: usize,

@@ -6,7 +6,8 @@
 //! its own ([`Model::run`], for applications) or step by step ([`Model::step`], for tests).
 //!
 //! Rooms, from the outside in: [`config`] and [`faults`] say what the machine is like; `front` is
-//! the kernel (`System`, `Transport`, the rules of uverbs and mana_ib in several flavours); `core`
+//! the kernel (`System`, `Transport`, the rules of uverbs and mana_ib in several flavours), [`sysfs`]
+//! what it shows unmodified programs of it; `core`
 //! is the device (objects, data path); `links` is what is behind its ports; [`control`] is all of it
 //! by text, for those in other processes.
 //!
@@ -36,6 +37,7 @@ mod front;
 mod links;
 mod model;
 pub mod pcap;
+pub mod sysfs;
 pub mod toeplitz;
 
 pub use crate::core::PortCounters;
@@ -48,4 +50,4 @@ pub use faults::Fault;
 pub use findings::{Finding, FindingKind};
 pub use front::node::Node;
 pub use links::TapError;
-pub use model::{Model, ObjectCounts, PortView, Runner};
+pub use model::{After, Model, ObjectCounts, PortView, Runner};

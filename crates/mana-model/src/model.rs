@@ -40,11 +40,22 @@ impl Shared {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
+        machine.bring_back();
         if let Some(news) = self.watcher.as_ref().and_then(Watcher::news) {
             machine.follow(news);
         }
         machine
     }
+}
+
+/// When a device that was reset comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// In the so-manieth [`Model::step`] from now, before anything else in it; 0 is at once. While
+    /// the model runs by itself, each turn of its thread is a step.
+    Steps(u32),
+    /// So much time from now, whether the model is stepped or not.
+    Time(Duration),
 }
 
 /// How many verbs objects exist in the machine.
@@ -101,7 +112,9 @@ impl Model {
     /// taps and rates, on the caller's thread.
     pub fn step(&self) -> usize {
         let all = self.shared.doorbells != DoorbellMode::Polled;
-        self.shared.lock().settle(all)
+        let mut machine = self.shared.lock();
+        machine.turn();
+        machine.settle(all)
     }
 
     /// Starts the device's thread, which polls doorbells and links until the [`Runner`] is dropped.
@@ -155,6 +168,57 @@ impl Model {
     /// If the machine has no such port or device.
     pub fn inject(&self, fault: Fault) {
         self.shared.lock().inject(fault);
+    }
+
+    /// Takes a device away, as the kernel does when its PCI function is removed
+    /// (reference/mana-hardware.md §4.9, §6.8): DEVICE_FATAL into every asynchronous event file,
+    /// completion channels end, objects are destroyed, its ib devices and netdevs are no more.
+    /// Contexts that are open answer `EIO` for ever. What the model counted and found stays.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` where it is away already.
+    ///
+    /// # Panics
+    ///
+    /// If the machine has no such device.
+    pub fn remove(&self, device: usize) -> Result<(), Errno> {
+        self.shared.lock().remove(device)
+    }
+
+    /// Brings a device back: same PCI address, MACs and state of the netdevs, but new ib devices with
+    /// nodes that nobody had before. Names have the lowest free number, as the kernel gives them, so
+    /// they change where another device took the old one.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` where it is not away.
+    ///
+    /// # Panics
+    ///
+    /// If the machine has no such device.
+    pub fn restore(&self, device: usize) -> Result<(), Errno> {
+        self.shared.lock().restore(device)
+    }
+
+    /// [`Model::remove`], and by itself [`Model::restore`]: what a driver sees of a reset of the
+    /// device or of its servicing (reference/mana-hardware.md §6.8).
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` where the device is away already.
+    ///
+    /// # Panics
+    ///
+    /// If the machine has no such device.
+    pub fn reset(&self, device: usize, after: After) -> Result<(), Errno> {
+        self.shared.lock().reset(device, after)
+    }
+
+    /// How long until the next device comes back that was reset for a time.
+    #[must_use]
+    pub fn next_return(&self) -> Option<Duration> {
+        self.shared.lock().next_return()
     }
 
     /// Control operations (method calls and doorbell mappings, also failed ones) so far.
@@ -232,6 +296,7 @@ fn poll(shared: &Shared, stop: &AtomicBool) {
         let moved = {
             let machine = shared.machine.lock();
             let mut machine = machine.unwrap_or_else(PoisonError::into_inner);
+            machine.turn();
             machine.links.listen(TURN_FRAMES, eager);
             machine.step(false)
         };
@@ -307,6 +372,19 @@ impl PortView {
         self.shared.lock().functions[self.function].ports[self.port]
             .netdev
             .up
+    }
+
+    /// Whether its link has a carrier.
+    #[must_use]
+    pub fn is_link_up(&self) -> bool {
+        self.shared.lock().functions[self.function].ports[self.port].link_up
+    }
+
+    /// Takes the link's carrier, or gives it back; both ends of a pair have one. Without it every
+    /// frame is lost, and counted as `link_dropped` of the port that sends or would receive it; only
+    /// sources as fast as the port wait. Kernels that tell of it (7.3) do so while the netdev is UP.
+    pub fn set_link_up(&self, up: bool) {
+        self.shared.lock().set_link(self.index, up);
     }
 
     /// What the device counted.

@@ -4,6 +4,7 @@
 mod checksum_offload;
 mod clones;
 mod device_fatal;
+mod device_reset;
 mod errno_at_every_operation;
 mod ethtool_stats;
 mod full_ring;
@@ -88,6 +89,7 @@ pub const ALL: &[Suite] = &[
     rx_interrupt::SUITE,
     rx_wakeup::SUITE,
     device_fatal::SUITE,
+    device_reset::SUITE,
 ];
 
 /// The suite of that name.

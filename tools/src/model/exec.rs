@@ -13,6 +13,7 @@ use std::time::Duration;
 use mana_model::control::{BindError, SocketFile};
 use mana_model::{LinkConfig, Model};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use uverbs_abi::Mac;
 
 use super::error::Error;
 use super::options::Options;
@@ -37,7 +38,8 @@ pub fn run(options: &Options) -> Result<u8, Error> {
         .as_deref()
         .map(SocketPath::new)
         .transpose()?;
-    let tree = Tree::write(&Model::new(config)?, &tap_names(options)?)?;
+    let model = Model::new(config)?;
+    let tree = Tree::write(&model, &tap_names(options, &model)?)?;
     let mut command = Command::new(&program);
     command
         .args(&options.arguments)
@@ -147,15 +149,15 @@ fn report(folder: &Path) -> usize {
     lines.len()
 }
 
-/// The names of netdevs that are those of taps, by port over all devices.
-fn tap_names(options: &Options) -> Result<Vec<Option<String>>, Error> {
+/// The names of netdevs that are those of taps, by MAC.
+fn tap_names(options: &Options, model: &Model) -> Result<Vec<(Mac, String)>, Error> {
     let mut names = Vec::new();
+    let mut ports = 0..;
     for text in &options.devices {
         for port in mana_model::parse_device(text)?.ports {
-            names.push(match port.link {
-                LinkConfig::Tap(tap) => Some(tap.name),
-                _ => None,
-            });
+            if let (LinkConfig::Tap(tap), Some(index)) = (port.link, ports.next()) {
+                names.push((model.port(index).mac(), tap.name));
+            }
         }
     }
     Ok(names)

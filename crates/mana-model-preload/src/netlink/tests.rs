@@ -4,6 +4,7 @@ use super::*;
 
 fn machine() -> Vec<Device> {
     vec![Device {
+        index: 0,
         name: "mana_0".to_owned(),
         node: "uverbs0".to_owned(),
         ports: 2,

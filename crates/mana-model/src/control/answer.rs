@@ -21,6 +21,8 @@ pub struct PortState {
     pub netdev: String,
     /// Whether the netdev is UP.
     pub up: bool,
+    /// Whether the link has a carrier.
+    pub link_up: bool,
 }
 
 /// A structure of counters with their names, all of them.
@@ -64,12 +66,14 @@ pub(super) fn write_port(to: &mut String, index: usize, port: &PortState) {
         mac,
         netdev,
         up,
+        link_up,
     } = port;
     // Writing to a String does not fail; so in all of these.
     let _always = writeln!(
         to,
-        "port {index} device {device} mac {mac} netdev {netdev} {}",
-        up_text(*up)
+        "port {index} device {device} mac {mac} netdev {netdev} {} link {}",
+        up_text(*up),
+        up_text(*link_up)
     );
 }
 
@@ -85,6 +89,8 @@ pub(super) fn read_port(line: &str) -> Option<PortState> {
         "netdev",
         netdev,
         state,
+        "link",
+        link,
     ] = words[..]
     else {
         return None;
@@ -93,12 +99,17 @@ pub(super) fn read_port(line: &str) -> Option<PortState> {
         device: number(device)?,
         mac: mac.parse().ok()?,
         netdev: netdev.to_owned(),
-        up: match state {
-            "up" => true,
-            "down" => false,
-            _ => return None,
-        },
+        up: is_up(state)?,
+        link_up: is_up(link)?,
     })
+}
+
+fn is_up(word: &str) -> Option<bool> {
+    match word {
+        "up" => Some(true),
+        "down" => Some(false),
+        _ => None,
+    }
 }
 
 pub(super) fn write_counters(to: &mut String, port: usize, counters: &PortCounters) {

@@ -15,7 +15,7 @@ use super::answer::{
 };
 use super::command::Command;
 use super::error::{ClientError, ControlError};
-use crate::{Fault, Finding, FindingKind, ObjectCounts, PortCounters};
+use crate::{After, Fault, Finding, FindingKind, ObjectCounts, PortCounters};
 
 /// How often it is tried whether somebody listens.
 const LOOK: Duration = Duration::from_millis(5);
@@ -173,6 +173,34 @@ impl Client {
         self.none(&Command::Inject(fault))
     }
 
+    /// [`crate::Model::remove`].
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] with `ENODEV` where the model has no such device, or it is away.
+    pub fn remove(&self, device: usize) -> Result<(), ClientError> {
+        self.none(&Command::Remove { device })
+    }
+
+    /// [`crate::Model::restore`].
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] with `ENODEV` where the model has no such device, `EEXIST` where it
+    /// is not away.
+    pub fn restore(&self, device: usize) -> Result<(), ClientError> {
+        self.none(&Command::Restore { device })
+    }
+
+    /// [`crate::Model::reset`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::remove`].
+    pub fn reset(&self, device: usize, after: After) -> Result<(), ClientError> {
+        self.none(&Command::Reset { device, after })
+    }
+
     /// [`crate::Model::operations`].
     ///
     /// # Errors
@@ -280,6 +308,25 @@ impl PortClient {
     /// Where there is no such port or the connection broke.
     pub fn is_netdev_up(&self) -> Result<bool, ClientError> {
         Ok(self.state()?.up)
+    }
+
+    /// [`crate::PortView::is_link_up`].
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such port or the connection broke.
+    pub fn is_link_up(&self) -> Result<bool, ClientError> {
+        Ok(self.state()?.link_up)
+    }
+
+    /// [`crate::PortView::set_link_up`].
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such port or the connection broke.
+    pub fn set_link_up(&self, up: bool) -> Result<(), ClientError> {
+        let port = self.index;
+        self.client.none(&Command::Link { port, up })
     }
 
     /// [`crate::PortView::counters`].

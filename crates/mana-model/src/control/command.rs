@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::str::{FromStr, SplitWhitespace};
+use std::time::Duration;
 
 use uverbs_abi::Errno;
 
 use super::error::ControlError;
-use crate::Fault;
+use crate::{After, Fault};
 
 /// What `help` answers: one line a command.
 pub const HELP: &str = "\
@@ -24,7 +25,12 @@ inject fail-operation NTH ERRNO        the NTH control operation from now fails 
 inject tx-error PORT TYPE NTH [QUEUE]  the NTH packet sent (of a queue) ends in an error CQE, 33 to 42
 inject rx-truncated PORT NTH           the NTH packet received is truncated
 inject garbage-cqe PORT NTH            the NTH CQE of the port is nonsense
-inject device-fatal DEVICE             the device goes away: DEVICE_FATAL, then EIO
+inject device-fatal DEVICE             as remove, and no error where it is away
+remove DEVICE                          the device goes away: DEVICE_FATAL, then EIO
+restore DEVICE                         it comes back, with new ib devices
+reset DEVICE [after MS]                both, at once or after so many milliseconds
+reset DEVICE after N steps             both, the second in the Nth step
+link PORT up|down                      the carrier of the port's link; without it frames are lost
 netdev PORT up|down                    set the netdev's state, as `ip link set` does
 frames PORT                            take what the port sent, where its link is sink:keep
 deliver PORT HEX                       let a frame arrive at the port with the next step
@@ -55,6 +61,30 @@ pub enum Command {
     Step,
     /// [`crate::Model::inject`].
     Inject(Fault),
+    /// [`crate::Model::remove`].
+    Remove {
+        /// The device.
+        device: usize,
+    },
+    /// [`crate::Model::restore`].
+    Restore {
+        /// The device.
+        device: usize,
+    },
+    /// [`crate::Model::reset`].
+    Reset {
+        /// The device.
+        device: usize,
+        /// When it comes back; of times, whole milliseconds are told.
+        after: After,
+    },
+    /// [`crate::PortView::set_link_up`].
+    Link {
+        /// The port.
+        port: usize,
+        /// Whether it has a carrier.
+        up: bool,
+    },
     /// [`crate::PortView::set_netdev_up`].
     Netdev {
         /// The port.
@@ -96,6 +126,20 @@ impl FromStr for Command {
             "drained" => Self::Drained,
             "step" => Self::Step,
             "inject" => Self::Inject(words.fault()?),
+            "remove" => Self::Remove {
+                device: words.number("a device")?,
+            },
+            "restore" => Self::Restore {
+                device: words.number("a device")?,
+            },
+            "reset" => Self::Reset {
+                device: words.number("a device")?,
+                after: words.after()?,
+            },
+            "link" => Self::Link {
+                port: words.number("a port")?,
+                up: words.up()?,
+            },
             "netdev" => Self::Netdev {
                 port: words.number("a port")?,
                 up: words.up()?,
@@ -136,6 +180,14 @@ impl fmt::Display for Command {
                 f.write_str("inject ")?;
                 write_fault(fault, f)
             }
+            Self::Remove { device } => write!(f, "remove {device}"),
+            Self::Restore { device } => write!(f, "restore {device}"),
+            Self::Reset { device, after } => match after {
+                After::Steps(0) => write!(f, "reset {device}"),
+                After::Steps(steps) => write!(f, "reset {device} after {steps} steps"),
+                After::Time(time) => write!(f, "reset {device} after {}", time.as_millis()),
+            },
+            Self::Link { port, up } => write!(f, "link {port} {}", up_text(*up)),
             Self::Netdev { port, up } => write!(f, "netdev {port} {}", up_text(*up)),
             Self::Frames { port } => write!(f, "frames {port}"),
             Self::Deliver { port, frame } => {
@@ -210,6 +262,25 @@ impl<'l> Words<'l> {
             "up" => Ok(true),
             "down" => Ok(false),
             _ => Err(self.wrong("`up` or `down`")),
+        }
+    }
+
+    /// When a device comes back.
+    fn after(&mut self) -> Result<After, ControlError> {
+        match self.rest.next() {
+            None => return Ok(After::Steps(0)),
+            Some("after") => {}
+            Some(_) => return Err(self.wrong("`after`, or nothing more")),
+        }
+        let expected = "milliseconds, or a number of steps and `steps`";
+        let number: u64 = self.number(expected)?;
+        match self.rest.next() {
+            None => Ok(After::Time(Duration::from_millis(number))),
+            Some("steps") => match u32::try_from(number) {
+                Ok(steps) => Ok(After::Steps(steps)),
+                Err(_) => Err(self.wrong(expected)),
+            },
+            Some(_) => Err(self.wrong(expected)),
         }
     }
 

@@ -69,6 +69,19 @@ pub fn run(model: &Model, line: &str) -> Result<String, ControlError> {
             }
             model.inject(fault);
         }
+        Command::Remove { device } => {
+            check_device(model, device)?;
+            done(model.remove(device), device)?;
+        }
+        Command::Restore { device } => {
+            check_device(model, device)?;
+            done(model.restore(device), device)?;
+        }
+        Command::Reset { device, after } => {
+            check_device(model, device)?;
+            done(model.reset(device, after), device)?;
+        }
+        Command::Link { port: index, up } => port(model, index)?.set_link_up(up),
         Command::Netdev { port: index, up } => {
             let port = port(model, index)?;
             port.set_netdev_up(up).map_err(|errno| ControlError {
@@ -100,6 +113,7 @@ fn port_state(port: &PortView) -> PortState {
         mac: port.mac(),
         netdev: port.netdev(),
         up: port.is_netdev_up(),
+        link_up: port.is_link_up(),
     }
 }
 
@@ -117,6 +131,17 @@ fn check_device(model: &Model, index: usize) -> Result<(), ControlError> {
         return Ok(());
     }
     Err(missing("device", index, devices))
+}
+
+/// A device that went or came, or says that it is there already or away already.
+fn done(result: Result<(), Errno>, device: usize) -> Result<(), ControlError> {
+    result.map_err(|errno| ControlError {
+        errno,
+        why: match errno {
+            Errno::EEXIST => format!("device {device} is there: remove it first"),
+            _ => format!("device {device} is away: restore it first"),
+        },
+    })
 }
 
 fn missing(what: &str, index: usize, count: usize) -> ControlError {

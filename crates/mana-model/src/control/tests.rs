@@ -12,8 +12,8 @@ use uverbs_abi::Errno;
 use super::answer::{Numbers, read_finding, write_finding};
 use super::*;
 use crate::{
-    DoorbellMode, Fault, Finding, FindingKind, Model, ModelConfig, ObjectCounts, PortCounters,
-    parse_device,
+    After, DoorbellMode, Fault, Finding, FindingKind, Model, ModelConfig, ObjectCounts,
+    PortCounters, parse_device,
 };
 
 fn model(devices: &[&str]) -> Model {
@@ -51,6 +51,11 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
+fn after() -> impl Strategy<Value = After> {
+    let time = any::<u32>().prop_map(|ms| After::Time(Duration::from_millis(u64::from(ms))));
+    prop_oneof![any::<u32>().prop_map(After::Steps), time]
+}
+
 fn command() -> impl Strategy<Value = Command> {
     let port = 0_usize..100;
     let frame = proptest::collection::vec(any::<u8>(), 1..100);
@@ -65,6 +70,10 @@ fn command() -> impl Strategy<Value = Command> {
         Just(Command::Operations),
         Just(Command::Drained),
         Just(Command::Step),
+        (0_usize..100).prop_map(|device| Command::Remove { device }),
+        (0_usize..100).prop_map(|device| Command::Restore { device }),
+        (0_usize..100, after()).prop_map(|(device, after)| Command::Reset { device, after }),
+        (port.clone(), any::<bool>()).prop_map(|(port, up)| Command::Link { port, up }),
         fault().prop_map(Command::Inject),
         (port.clone(), any::<bool>()).prop_map(|(port, up)| Command::Netdev { port, up }),
         port.clone().prop_map(|port| Command::Frames { port }),
@@ -88,7 +97,7 @@ proptest! {
 #[test]
 fn help_names_every_command() {
     for word in "help ports counters findings take-findings undecided objects operations drained \
-                 step inject netdev frames deliver"
+                 step inject remove restore reset link netdev frames deliver"
         .split_whitespace()
     {
         assert!(HELP.lines().any(|line| line.starts_with(word)), "{word}");
@@ -110,6 +119,12 @@ fn wrong_lines_are_refused_with_what_is_expected() {
         ("inject tx-error 0 32 1", Errno::EINVAL, "33 to 42"),
         ("inject fail-operation 1 EWHAT", Errno::EINVAL, "its name"),
         ("inject device-fatal 3", Errno::ENODEV, "no device 3"),
+        ("remove 1", Errno::ENODEV, "no device 1"),
+        ("restore 0", Errno::EEXIST, "is there"),
+        ("reset 0 5", Errno::EINVAL, "`after`"),
+        ("reset 0 after", Errno::EINVAL, "milliseconds"),
+        ("reset 0 after 1 x", Errno::EINVAL, "`steps`"),
+        ("link 0 cut", Errno::EINVAL, "`up` or `down`"),
         ("netdev 0 on", Errno::EINVAL, "`up` or `down`"),
         ("deliver 0 abc", Errno::EINVAL, "pairs"),
         ("deliver 0 zz", Errno::EINVAL, "pairs"),
@@ -193,6 +208,16 @@ fn a_client_sees_and_steers_what_the_model_has() {
         client.port(3).counters().unwrap_err().errno(),
         Some(Errno::ENODEV)
     );
+    client.port(2).set_link_up(false).unwrap();
+    assert!(!model.port(2).is_link_up() && !client.port(2).is_link_up().unwrap());
+    client.remove(1).unwrap();
+    let away = [client.remove(1), client.reset(1, After::Steps(0))];
+    for refused in away {
+        assert_eq!(refused.unwrap_err().errno(), Some(Errno::ENODEV));
+    }
+    client.restore(1).unwrap();
+    assert_eq!(client.restore(1).unwrap_err().errno(), Some(Errno::EEXIST));
+    client.reset(1, After::Steps(0)).unwrap();
     client.inject(Fault::DeviceFatal { device: 1 }).unwrap();
     assert_eq!(model.system().ib_devices().unwrap().len(), 1);
     drop(service);

@@ -76,7 +76,8 @@ pub struct PortCounters {
     pub tx_frames: u64,
     /// Their bytes.
     pub tx_bytes: u64,
-    /// Frames that were lost on the link, in either direction: its tap is DOWN, gone or full. Those
+    /// Frames that were lost on the link, in either direction: it has no carrier, or its tap is DOWN,
+    /// gone or full. Those
     /// that the port sent are counted in `tx_frames` too.
     pub link_dropped: u64,
     /// Sends that ended in an error.

@@ -35,7 +35,7 @@ impl Function {
         list: &mut [Attribute<'_>],
     ) -> Result<(), Errno> {
         let context = self.contexts.get_mut(&context).ok_or(Errno::EIO)?;
-        if self.gone {
+        if context.gone {
             return Err(Errno::EIO);
         }
         if call.driver_id != self.driver_id {

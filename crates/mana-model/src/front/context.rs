@@ -24,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) rules: &'static Rules,
     /// After GET_CONTEXT; before it nothing else works.
     pub(crate) ready: bool,
+    /// Its device went away: every call is answered by `EIO`, for ever.
+    pub(crate) gone: bool,
     pub(crate) objects: Handles<Object>,
     /// Completion channels that the program or a CQ still holds.
     pub(crate) channels: Vec<Arc<EventFile>>,
@@ -38,6 +40,7 @@ impl Context {
             kind,
             rules,
             ready: false,
+            gone: false,
             objects: Handles::default(),
             channels: Vec::new(),
             async_files: Vec::new(),

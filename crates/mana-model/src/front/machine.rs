@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use uverbs_abi::{Errno, Mac, Netdev, PciAddress};
 
 use super::context::Context;
+use super::presence::Return;
 use super::rules::{IbKind, Rules};
 use crate::config::{DeviceConfig, Limits, PortConfig, default_mac, default_pci};
 use crate::core::Device;
@@ -28,6 +29,10 @@ pub(crate) struct Machine {
     pub(crate) operations: u64,
     /// Operations that shall fail: their numbers and with what.
     failures: Vec<(u64, Errno)>,
+    /// Number of the next uverbs node; never used twice.
+    pub(crate) next_node: u32,
+    /// Devices that are away for a while.
+    pub(crate) returns: Vec<Return>,
 }
 
 /// One PCI function as the kernel knows it.
@@ -38,13 +43,11 @@ pub(crate) struct Function {
     pub(crate) numa_node: Option<u32>,
     pub(crate) rules: &'static Rules,
     pub(crate) limits: Limits,
-    /// The names of its ib devices with their kinds and nodes.
+    /// The names of its ib devices with their kinds and nodes; none while it is away.
     pub(crate) ib_devices: Vec<IbName>,
     pub(crate) ports: Vec<KernelPort>,
     pub(crate) contexts: BTreeMap<u32, Context>,
     pub(crate) device: Device,
-    /// After DEVICE_FATAL: contexts that are left answer `EIO`.
-    pub(crate) gone: bool,
 }
 
 /// An ib device's name, `manae_0`, and its node, `uverbs1`.
@@ -58,43 +61,33 @@ pub(crate) struct IbName {
 pub(crate) struct KernelPort {
     /// Its netdev; the carrier is known here only where it is a tap's.
     pub(crate) netdev: Netdev,
+    /// Whether its link has a carrier.
+    pub(crate) link_up: bool,
     /// Context and PD handle that own the vPort for sending.
     pub(crate) vport_owner: Option<(u32, u32)>,
 }
 
 impl KernelPort {
-    /// The netdev as it is shown. Links inside the machine never lose their carrier, and Linux tells
-    /// it of a netdev that is UP only.
+    /// The netdev as it is shown. Linux tells the carrier of a netdev that is UP only.
     pub(crate) fn shown(&self) -> Netdev {
         let mut netdev = self.netdev.clone();
-        netdev.carrier = netdev.carrier.or(netdev.up.then_some(true));
+        let tap = netdev.carrier.or(netdev.up.then_some(true));
+        netdev.carrier = tap.map(|carrier| carrier && self.link_up);
         netdev
+    }
+
+    /// Whether the kernel calls the port active: UP and with a carrier.
+    pub(crate) fn is_active(&self) -> bool {
+        self.netdev.up && self.link_up
     }
 }
 
 impl Machine {
     /// The machine's kernel state around `devices`, which stand in the order of `configs`.
     pub(crate) fn new(configs: &[DeviceConfig], devices: Vec<Device>, links: Links) -> Self {
-        let mut numbers = BTreeMap::new();
-        let mut node = 0;
         let mut functions = Vec::new();
         for (index, (config, device)) in configs.iter().zip(devices).enumerate() {
             let rules = config.kernel.rules();
-            let ib_devices = rules
-                .ib_devices
-                .iter()
-                .map(|kind| {
-                    let number = numbers.entry(kind.prefix).or_insert(0);
-                    let name = IbName {
-                        kind,
-                        name: format!("{}_{number}", kind.prefix),
-                        node: format!("uverbs{node}"),
-                    };
-                    *number += 1;
-                    node += 1;
-                    name
-                })
-                .collect();
             let pci = config.pci.unwrap_or_else(|| default_pci(index));
             functions.push(Function {
                 pci,
@@ -103,20 +96,25 @@ impl Machine {
                 numa_node: config.numa_node,
                 rules,
                 limits: config.limits.clone(),
-                ib_devices,
+                ib_devices: Vec::new(),
                 ports: kernel_ports(index, pci, config),
                 contexts: BTreeMap::new(),
                 device,
-                gone: false,
             });
         }
-        Self {
+        let mut machine = Self {
             functions,
             links,
             next_context: 0,
             operations: 0,
             failures: Vec::new(),
+            next_node: 0,
+            returns: Vec::new(),
+        };
+        for function in 0..machine.functions.len() {
+            machine.register(function);
         }
+        machine
     }
 
     /// Opens a context on an ib device; returns its number.
@@ -199,7 +197,10 @@ impl Machine {
             Fault::FailOperation { nth, errno } => {
                 self.failures.push((self.operations + nth, errno));
             }
-            Fault::DeviceFatal { device } => self.functions[device].disappear(),
+            Fault::DeviceFatal { device } => {
+                // One that is away can't go.
+                let _away = self.remove(device);
+            }
             Fault::TxError { port, .. }
             | Fault::RxTruncated { port, .. }
             | Fault::GarbageCqe { port, .. } => {
@@ -234,15 +235,12 @@ impl Machine {
 }
 
 impl Function {
-    /// Hands what was rung since the last call to the device; nowhere once it is gone. `all` also
+    /// Hands what was rung since the last call to the device; nowhere where its context is gone. `all` also
     /// looks at cells of destroyed queues.
     #[inline]
     fn take_doorbells(&mut self, all: bool) {
-        if self.gone {
-            return;
-        }
         let device = &mut self.device;
-        for (&id, context) in &self.contexts {
+        for (&id, context) in self.contexts.iter().filter(|(_, it)| !it.gone) {
             context.cells.take(all, |kind, queue, value| {
                 device.doorbell(id, kind, queue, value);
             });
@@ -259,37 +257,31 @@ impl Function {
         }
     }
 
-    /// The device is gone: every context learns it and loses its objects, as the kernel destroys
-    /// them when it disassociates (reference/mana-hardware.md §4.9).
-    fn disappear(&mut self) {
-        if self.gone {
-            return;
-        }
-        self.gone = true;
-        for context in self.contexts.values_mut() {
-            context.destroy_all(&mut self.device, &mut self.ports);
-            // The kernel ends them: whoever sleeps on one wakes.
-            context.channels.clear();
-            context.device_fatal();
-        }
-    }
-
     /// `ip link set up` or `down`. `EBUSY` while a PD owns the vPort (§4.5).
     pub(crate) fn set_netdev_up(&mut self, port: usize, up: bool) -> Result<(), Errno> {
-        let state = &mut self.ports[port];
+        let state = &self.ports[port];
         if state.netdev.up == up {
             return Ok(());
         }
         if up && state.vport_owner.is_some() {
             return Err(Errno::EBUSY);
         }
-        state.netdev.up = up;
-        if self.rules.port_events {
-            for context in self.contexts.values() {
-                context.port_event(port, up);
+        self.change_port(port, |state| state.netdev.up = up);
+        Ok(())
+    }
+
+    /// Changes a port. The kernel tells of it if it is another than active afterwards, or active: a
+    /// carrier that goes on a netdev that is DOWN is nobody's news (§4.9).
+    pub(crate) fn change_port(&mut self, port: usize, change: impl FnOnce(&mut KernelPort)) {
+        let state = &mut self.ports[port];
+        let before = state.is_active();
+        change(state);
+        let active = state.is_active();
+        if self.rules.port_events && active != before {
+            for context in self.contexts.values().filter(|context| !context.gone) {
+                context.port_event(port, active);
             }
         }
-        Ok(())
     }
 }
 
@@ -311,6 +303,7 @@ fn kernel_ports(index: usize, pci: PciAddress, config: &DeviceConfig) -> Vec<Ker
                 carrier: None,
                 mtu: (settings.adapter_mtu - 14).min(1500),
             },
+            link_up: true,
             vport_owner: None,
         }
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uverbs_abi::{DoorbellKind, Errno};
 
+use super::context::Context;
 use super::doorbells::PlainPage;
 use super::lift::Command;
 use crate::Model;
@@ -32,7 +33,6 @@ impl Model {
             .functions
             .iter()
             .enumerate()
-            .filter(|(_, function)| !function.gone)
             .find_map(|(index, function)| {
                 let ib = function.ib_devices.iter().find(|ib| ib.node == name)?;
                 Some((index, ib.kind))
@@ -82,10 +82,10 @@ impl Node {
         let mut machine = self.shared.lock();
         machine.count_operation()?;
         let function = &machine.functions[self.function];
-        if function.gone {
+        let context = function.contexts.get(&self.context).ok_or(Errno::EIO)?;
+        if context.gone {
             return Err(Errno::EIO);
         }
-        let context = function.contexts.get(&self.context).ok_or(Errno::EIO)?;
         if context.ready {
             Ok(())
         } else {
@@ -99,7 +99,8 @@ impl Node {
     pub fn store(&self, offset: usize, value: u64) {
         let mut machine = self.shared.lock();
         let function = &mut machine.functions[self.function];
-        if function.gone {
+        let gone = |context: &Context| context.gone;
+        if function.contexts.get(&self.context).is_none_or(gone) {
             return;
         }
         match kind_at(offset) {

@@ -73,10 +73,10 @@ impl Kernel<'_> {
             call.put(attr::PORT_RESP, &answer);
             return Ok(());
         }
-        let netdev = &self.ports[port].netdev;
+        let (netdev, active) = (&self.ports[port].netdev, self.ports[port].is_active());
         let answer = wire::QueryPortResp {
             max_msg_sz: 0,
-            state: if netdev.up {
+            state: if active {
                 PORT_STATE_ACTIVE
             } else {
                 PORT_STATE_DOWN
@@ -85,11 +85,7 @@ impl Kernel<'_> {
             active_mtu: mtu_number(netdev.mtu),
             active_width: WIDTH_4X,
             active_speed: SPEED_EDR,
-            phys_state: if netdev.up {
-                PHYS_LINK_UP
-            } else {
-                PHYS_DISABLED
-            },
+            phys_state: if active { PHYS_LINK_UP } else { PHYS_DISABLED },
             link_layer: ETHERNET,
             ..wire::QueryPortResp::default()
         };

@@ -22,8 +22,9 @@ impl System for ModelSystem {
 
     fn ib_devices(&self) -> Result<Vec<IbDevice>, SystemError> {
         let machine = self.shared.lock();
-        let present = machine.functions.iter().filter(|function| !function.gone);
-        let mut devices: Vec<_> = present
+        let mut devices: Vec<_> = machine
+            .functions
+            .iter()
             .flat_map(|function| {
                 function.ib_devices.iter().map(|ib| IbDevice {
                     name: ib.name.clone(),
@@ -45,7 +46,7 @@ impl System for ModelSystem {
         let found = machine
             .functions
             .iter()
-            .filter(|function| function.pci == device.pci && !function.gone);
+            .filter(|function| function.pci == device.pci && function.is_present());
         Ok(found
             .flat_map(|function| function.ports.iter().map(KernelPort::shown))
             .collect())
@@ -56,7 +57,10 @@ impl System for ModelSystem {
     fn netdev_statistics(&self, netdev: &str) -> Result<Vec<(String, u64)>, SystemError> {
         let machine = self.shared.lock();
         let named = |port: &KernelPort| port.netdev.name == netdev;
-        let present = machine.functions.iter().filter(|function| !function.gone);
+        let present = machine
+            .functions
+            .iter()
+            .filter(|function| function.is_present());
         for function in present {
             if let Some(port) = function.ports.iter().find(|port| named(port)) {
                 return Ok(function.statistics(port.netdev.up));
@@ -79,15 +83,15 @@ impl System for ModelSystem {
                 let ib = function
                     .ib_devices
                     .iter()
-                    .find(|ib| ib.name == device.name)?;
-                (!function.gone).then_some((index, ib.kind))
+                    .find(|ib| ib.name == device.name && ib.node == device.node)?;
+                Some((index, ib.kind))
             });
         let Some((function, kind)) = found else {
             return Err(SystemError {
                 path: Path::new("/dev/infiniband").join(&device.node),
                 errno: Errno::ENOENT,
                 fix: Some(format!(
-                    "the model has no ib device {} any more",
+                    "the model has no ib device {} with this node any more",
                     device.name
                 )),
             });

@@ -48,10 +48,10 @@ unsafe impl Transport for ModelTransport {
         let mut machine = self.shared.lock();
         machine.count_operation()?;
         let function = &mut machine.functions[self.function];
-        if function.gone {
+        let context = function.contexts.get_mut(&self.context).ok_or(Errno::EIO)?;
+        if context.gone {
             return Err(Errno::EIO);
         }
-        let context = function.contexts.get_mut(&self.context).ok_or(Errno::EIO)?;
         if !context.ready {
             return Err(Errno::EINVAL);
         }

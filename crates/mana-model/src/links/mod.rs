@@ -47,6 +47,10 @@ struct End {
     wire: Wire,
     /// Gets what the port sends and what arrives at it.
     capture: Option<Capture>,
+    /// Whether there is a carrier.
+    up: bool,
+    /// Frames lost for want of it.
+    lost: u64,
 }
 
 /// What becomes of a frame for which no buffer is posted.
@@ -135,6 +139,8 @@ impl Links {
                     target,
                     wire: Wire::default(),
                     capture: None,
+                    up: true,
+                    lost: 0,
                 });
             }
         }
@@ -191,6 +197,20 @@ impl Links {
         }
     }
 
+    /// Gives the link of `port` a carrier or takes it; returns the ports at its ends.
+    pub(crate) fn set_up(&mut self, port: usize, up: bool) -> Vec<usize> {
+        let mut ports = vec![port];
+        if let Target::Port(peer) = self.ends[port].target
+            && peer != port
+        {
+            ports.push(peer);
+        }
+        for port in &ports {
+            self.ends[*port].up = up;
+        }
+        ports
+    }
+
     /// Allows each tap so many frames until the next call. One that was silent may be passed over
     /// unless `eager`.
     #[inline]
@@ -222,7 +242,8 @@ impl Links {
 
     /// Frames of a port that its link could not hand over.
     pub(crate) fn dropped(&self, port: usize) -> u64 {
-        self.ends[port].tap().map_or(0, Tap::dropped)
+        let end = &self.ends[port];
+        end.lost + end.tap().map_or(0, Tap::dropped)
     }
 
     /// Takes a frame that send queue `queue` of `port` sent.
@@ -232,8 +253,14 @@ impl Links {
             source,
             target,
             capture,
+            up,
+            lost,
             ..
         } = &mut self.ends[port];
+        if !*up {
+            *lost += 1;
+            return;
+        }
         if let Some(capture) = capture {
             capture.write(frame);
         }
@@ -274,6 +301,10 @@ impl Links {
     #[inline]
     pub(crate) fn receive(&mut self, port: usize, frame: &mut Vec<u8>) -> bool {
         let end = &mut self.ends[port];
+        if !end.up {
+            end.lose(frame);
+            return false;
+        }
         let arrived = end.wire.pop(frame) || end.source.next(frame);
         if let (true, Some(capture)) = (arrived, &mut end.capture) {
             capture.write(frame);
@@ -320,6 +351,19 @@ impl End {
             _ => None,
         };
         target.into_iter().chain(&mut self.capture)
+    }
+
+    /// Loses what would arrive now. A source as fast as the port would never end: it waits.
+    #[cold]
+    fn lose(&mut self, frame: &mut Vec<u8>) {
+        let waits = match &self.source {
+            Source::None => true,
+            Source::Replay { pace, .. } | Source::Generator { pace, .. } => pace.is_unlimited(),
+            Source::Tap(_) => false,
+        };
+        while self.wire.pop(frame) || !waits && self.source.next(frame) {
+            self.lost += 1;
+        }
     }
 
     fn tap(&self) -> Option<&Tap> {

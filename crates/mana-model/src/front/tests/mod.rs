@@ -9,6 +9,7 @@ mod faults;
 mod memory;
 mod polled;
 mod ports;
+mod presence;
 mod program;
 mod receive;
 mod send;
