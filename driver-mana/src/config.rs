@@ -1,7 +1,7 @@
 //! What a port shall run with, and the rules it must keep.
 
 use dma_memory::RegionOptions;
-use pmd_api::{HEADROOM, Pool, PoolId};
+use pmd_api::{ExternalMemory, HEADROOM, Pool, PoolId};
 
 use crate::Error;
 use crate::limits::{Limits, MIN_DEPTH};
@@ -36,6 +36,9 @@ pub struct PortConfig {
     /// either way; each queue takes a file descriptor. Not on kernels before 6.8, see
     /// [`Error::NoInterrupts`].
     pub rx_interrupts: bool,
+    /// Memory of the application's that packets are sent from. Packets of any other memory are
+    /// rejected.
+    pub tx_memory: Vec<ExternalMemory>,
     /// Toeplitz key of RSS; [`DEFAULT_RSS_KEY`] if it is not given.
     pub rss_key: Option<[u8; 40]>,
     /// Pages and NUMA node of the rings. Without a node here they go to the device's node, where
@@ -155,11 +158,22 @@ impl PortConfig {
 
     fn check_pools(&self, limits: &Limits) -> Result<(), Error> {
         let pools = self.pools();
-        if pools.len() as u64 > limits.pools.into() {
+        let given = pools.len() + self.memory().len();
+        if given as u64 > limits.pools.into() {
             return Err(Error::Pools {
-                given: pools.len(),
+                given,
                 max: limits.pools,
             });
+        }
+        for memory in self.memory() {
+            let bytes = memory.region().len() as u64;
+            if bytes > limits.pool_bytes {
+                return Err(Error::PoolTooLarge {
+                    pool: memory.name().to_owned(),
+                    bytes,
+                    max: limits.pool_bytes,
+                });
+            }
         }
         let tx_depths: Vec<u32> = self.tx.iter().map(|queue| queue.depth).collect();
         for pool in pools {
@@ -197,6 +211,17 @@ impl PortConfig {
             }
         }
         Ok(())
+    }
+
+    /// The different external memories.
+    pub(crate) fn memory(&self) -> Vec<&ExternalMemory> {
+        let mut all: Vec<&ExternalMemory> = Vec::new();
+        for memory in &self.tx_memory {
+            if !all.iter().any(|known| known.id() == memory.id()) {
+                all.push(memory);
+            }
+        }
+        all
     }
 
     fn rx_depths_of(&self, pool: PoolId) -> Vec<u32> {

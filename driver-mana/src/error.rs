@@ -215,10 +215,12 @@ pub enum Error {
         /// Bytes of the smallest packet.
         min: u32,
     },
-    /// More pools than the device has memory regions.
-    #[error("{given} pools need a memory region each, the device has {max}: use fewer pools")]
+    /// More pools and external memories than the device has memory regions.
+    #[error(
+        "{given} pools and external memories need a memory region each, the device has {max}: use fewer pools"
+    )]
     Pools {
-        /// Different pools of the configuration.
+        /// Different ones of the configuration.
         given: usize,
         /// What the device has.
         max: u32,

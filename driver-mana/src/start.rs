@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dma_memory::{Arena, MemoryError, Region, RegionOptions, Segment, check_memlock};
 use mana_verbs::{Access, Context, ProtectionDomain, SendQueueSpec, VerbsError, operation};
-use pmd_api::{Pool, PoolId};
+use pmd_api::PoolId;
 use uverbs_abi::{Errno, System, SystemKind};
 
 use crate::config::{DEFAULT_RSS_KEY, PortConfig};
@@ -56,8 +56,13 @@ impl Start<'_> {
         };
         let mut keys = Vec::new();
         for pool in self.config.pools() {
-            let region = self.register(&pd, pool)?;
+            let region = self.register(&pd, pool.region(), Access::LocalWrite)?;
             keys.push((pool.id(), region.lkey()));
+            running.regions.push(region);
+        }
+        for memory in self.config.memory() {
+            let region = self.register(&pd, memory.region(), Access::LocalRead)?;
+            keys.push((memory.id(), region.lkey()));
             running.regions.push(region);
         }
         let mut arena = Arena::new(self.ring_region()?);
@@ -70,23 +75,23 @@ impl Start<'_> {
         format!("port {} of {}", self.info.port, self.info.pci)
     }
 
-    /// Registers a pool's memory. It may be received into and sent from.
+    /// Registers the memory of a pool, or of the application.
     fn register(
         &self,
         pd: &ProtectionDomain,
-        pool: &Pool,
+        region: &Arc<Region>,
+        access: Access,
     ) -> Result<mana_verbs::MemoryRegion, Error> {
-        pd.register(pool.region(), Access::LocalWrite)
-            .map_err(|error| {
-                let out_of_memory = error.errno() == Some(Errno::ENOMEM);
-                if out_of_memory && self.system.kind() == SystemKind::Linux {
-                    // The kernel says ENOMEM for an exceeded limit, too.
-                    if let Err(limit) = check_memlock(pool.region().len()) {
-                        return Error::Memory(limit);
-                    }
+        pd.register(region, access).map_err(|error| {
+            let out_of_memory = error.errno() == Some(Errno::ENOMEM);
+            if out_of_memory && self.system.kind() == SystemKind::Linux {
+                // The kernel says ENOMEM for an exceeded limit, too.
+                if let Err(limit) = check_memlock(region.len()) {
+                    return Error::Memory(limit);
                 }
-                Error::Verbs(error)
-            })
+            }
+            Error::Verbs(error)
+        })
     }
 
     /// Zeroed memory for all rings.

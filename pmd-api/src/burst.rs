@@ -77,8 +77,10 @@ pub enum Reject {
         /// Most that can be sent.
         max: usize,
     },
-    /// The data of a segment is in a pool that the port was not told of.
-    #[error("data in pool {0}, with which the port was not configured; add it to the port's pools")]
+    /// The data of a segment is in a pool or external memory that the port was not told of.
+    #[error(
+        "data in pool or memory {0}, with which the port was not configured; add it to the port's pools"
+    )]
     ForeignPool(PoolId),
     /// A segment has no bytes.
     #[error("segment {0} is empty")]

@@ -46,7 +46,7 @@ pub use offload::{
     Checksum, ChecksumError, HashType, InternetSum, OffloadError, RxWord, TxFlags, TxOffload,
     TxWord, VLAN_PRESENT,
 };
-pub use pool::{Pool, PoolConfig, PoolError, PoolExhausted, PoolId};
+pub use pool::{ExternalMemory, Pool, PoolConfig, PoolError, PoolExhausted, PoolId};
 pub use shadow::{Posted, RxShadowRing, TxShadowRing};
 pub use stats::{PortStats, QueueStats};
 

@@ -17,7 +17,7 @@ use crate::HEADROOM;
 /// `data_off + data_len <= buffer length`. So does the line of a packet that [`Line::is_simple`].
 #[repr(C, align(64))]
 pub(crate) struct Line {
-    /// Bits 0-15 count the references to the line's own buffer: the line's mbuf, unless it is
+    /// Bits 0-15 count the references to the line's own buffer, or the external memory in its place: the line's mbuf, unless it is
     /// dropped, and every clone. Bits 16-31 are the number of segments; right in the first one.
     pub(crate) head: AtomicU32,
     /// From the buffer's address to the first byte of data.
@@ -31,7 +31,8 @@ pub(crate) struct Line {
     pub(crate) rx: Cell<u32>,
     pub(crate) tx: Cell<u64>,
     pub(crate) next: Cell<Option<Handle>>,
-    /// Start of the buffer that holds the data: the line's own one or, in a clone, another's.
+    /// Start of the buffer that holds the data: the line's own one, another's in a clone, or a piece
+    /// of external memory.
     pub(crate) address: Cell<*mut u8>,
     pub(crate) origin: Cell<Origin>,
     pub(crate) app: Cell<u64>,
@@ -62,14 +63,15 @@ pub(crate) const SEGMENTS: u32 = 16;
 /// Bits of the reference count in `head`.
 pub(crate) const REFERENCES: u32 = 0xFFFF;
 
-/// Where the data is: pool id of the buffer (low half), buffer length in bytes with the headroom,
-/// and whether the buffer is another line's.
+/// Where the data is: id of the buffer's pool or external memory (low half), buffer length in bytes
+/// with the headroom, whether the buffer is another line's, and whether it is external memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Origin(u64);
 
 impl Origin {
     const CLONE: u64 = 1 << 63;
+    const EXTERNAL: u64 = 1 << 62;
 
     pub(crate) fn own(pool: u32, length: u16) -> Self {
         Self(u64::from(pool) | u64::from(length) << 32)
@@ -80,10 +82,26 @@ impl Origin {
         Self(self.0 | Self::CLONE)
     }
 
-    /// The same buffer, as seen from its own line.
+    /// A piece of external memory, as seen from the line that counts its references.
+    pub(crate) fn external(id: u32, length: u16) -> Self {
+        Self(u64::from(id) | u64::from(length) << 32 | Self::EXTERNAL)
+    }
+
+    /// A buffer of the same pool as seen from its own line. Of external memory no line is so.
     #[inline]
     pub(crate) fn to_own(self) -> Self {
-        Self(self.0 & !Self::CLONE)
+        Self(self.0 & !(Self::CLONE | Self::EXTERNAL))
+    }
+
+    /// Whether the buffer is the line's own.
+    #[inline]
+    pub(crate) fn is_own(self) -> bool {
+        self.0 & (Self::CLONE | Self::EXTERNAL) == 0
+    }
+
+    #[inline]
+    pub(crate) fn is_external(self) -> bool {
+        self.0 & Self::EXTERNAL != 0
     }
 
     #[inline]
@@ -128,7 +146,7 @@ impl Line {
     /// last accesses of dropped clones come first.
     #[inline]
     pub(crate) fn is_simple(&self) -> bool {
-        self.head.load(Ordering::Relaxed) == SINGLE && !self.origin.get().is_clone()
+        self.head.load(Ordering::Relaxed) == SINGLE && self.origin.get().is_own()
     }
 
     #[inline]

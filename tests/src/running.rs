@@ -2,7 +2,7 @@
 
 use dma_memory::{HugePages, RegionOptions};
 use mana_pmd::{Port, PortConfig, Queues, RxQueueConfig, TxQueueConfig, buffers_needed};
-use pmd_api::{Batch, Mbuf, Pool, PoolConfig, RxBurst, TxBurst};
+use pmd_api::{Batch, ExternalMemory, Mbuf, Pool, PoolConfig, RxBurst, TxBurst};
 
 use crate::rig::Rig;
 
@@ -27,6 +27,8 @@ pub struct Plan {
     pub cache: u32,
     /// Whether receive queues can wake their owners.
     pub rx_interrupts: bool,
+    /// Memory besides that may be sent from.
+    pub tx_memory: Vec<ExternalMemory>,
     /// Toeplitz key, where not the default one.
     pub rss_key: Option<[u8; 40]>,
     /// What pages pools and rings lie in. Ordinary ones by default: tests must not depend on what
@@ -44,6 +46,7 @@ impl Default for Plan {
             spare: 64,
             cache: 0,
             rx_interrupts: false,
+            tx_memory: Vec::new(),
             rss_key: None,
             huge: HugePages::Never,
         }
@@ -78,6 +81,24 @@ impl Plan {
             ..PoolConfig::default()
         };
         Pool::new(config).expect("memory for a pool")
+    }
+
+    /// A port of this plan that receives into one pool and sends from the other.
+    #[must_use]
+    pub fn config(&self, rx_pool: &Pool, tx_pool: &Pool) -> PortConfig {
+        let rx = RxQueueConfig {
+            depth: self.depth,
+            pool: rx_pool.clone(),
+        };
+        PortConfig {
+            rx: vec![rx; self.rx],
+            tx: vec![TxQueueConfig { depth: self.depth }; self.tx],
+            tx_pools: vec![tx_pool.clone()],
+            tx_memory: self.tx_memory.clone(),
+            rx_interrupts: self.rx_interrupts,
+            rss_key: self.rss_key,
+            memory: self.memory(),
+        }
     }
 
     fn memory(&self) -> RegionOptions {
@@ -129,18 +150,7 @@ impl<'a> Running<'a> {
     #[must_use]
     pub fn start_port(rig: &'a Rig, plan: &Plan, mut port: Port) -> Self {
         let (rx_pool, tx_pool) = (plan.pool("received"), plan.pool("sent"));
-        let rx = RxQueueConfig {
-            depth: plan.depth,
-            pool: rx_pool.clone(),
-        };
-        let config = PortConfig {
-            rx: vec![rx; plan.rx],
-            tx: vec![TxQueueConfig { depth: plan.depth }; plan.tx],
-            tx_pools: vec![tx_pool.clone()],
-            rx_interrupts: plan.rx_interrupts,
-            rss_key: plan.rss_key,
-            memory: plan.memory(),
-        };
+        let config = plan.config(&rx_pool, &tx_pool);
         port.configure(config)
             .unwrap_or_else(|error| panic!("the port can't be configured: {error}"));
         let queues = port

@@ -40,6 +40,7 @@ suites! {
     ring_laps
     tx_multi_segment
     clones
+    external_memory
     checksum_offload
     tx_prepare
     tso

@@ -17,8 +17,9 @@ const MAX_NODES: usize = 1024;
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len: usize,
-    /// Whole range reserved, guard pages included: what is unmapped.
-    reserved: (NonNull<u8>, usize),
+    /// Whole range reserved, guard pages included: what is unmapped. Nothing of a range that is
+    /// another's.
+    reserved: Option<(NonNull<u8>, usize)>,
 }
 
 // SAFETY: the mapping is an address range; it belongs to the process, not to a thread, and this
@@ -35,6 +36,15 @@ fn checked(address: *mut c_void) -> io::Result<NonNull<u8>> {
 }
 
 impl Mapping {
+    /// A range that somebody else mapped and will unmap.
+    pub(crate) fn of_another(base: NonNull<u8>, len: usize) -> Mapping {
+        Mapping {
+            base,
+            len,
+            reserved: None,
+        }
+    }
+
     /// Maps `len` bytes of the memfd `fd`, shared. Not populated; a multiple of the page size.
     pub(crate) fn shared(fd: &OwnedFd, len: usize) -> io::Result<Mapping> {
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory in use; the
@@ -53,7 +63,7 @@ impl Mapping {
         Ok(Mapping {
             base,
             len,
-            reserved: (base, len),
+            reserved: Some((base, len)),
         })
     }
 
@@ -85,7 +95,7 @@ impl Mapping {
         let mapping = Mapping {
             base,
             len,
-            reserved: (start, whole),
+            reserved: Some((start, whole)),
         };
         // SAFETY: the range is the inner part of the mapping made above, which nobody else knows;
         // MAP_FIXED replaces only those pages.
@@ -166,7 +176,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        let (start, len) = self.reserved;
+        let Some((start, len)) = self.reserved else {
+            return;
+        };
         // SAFETY: exactly the range this value mapped; whoever holds its address promised (by
         // keeping the region) not to use it any more.
         let result = unsafe { libc::munmap(start.as_ptr().cast(), len) };

@@ -1,5 +1,6 @@
 //! The region: one mapping, and the ladder of pages it is tried on.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -32,6 +33,8 @@ pub struct Region {
     steps_down: Vec<String>,
     /// Whether [`crate::Segment`]s may be cut from it.
     divisible: bool,
+    /// Keeps memory that was not mapped here. Dropped after `mapping`, which then is only a range.
+    owner: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Region {
@@ -71,17 +74,60 @@ impl Region {
         attempt.finish(last, attempt.map(last)?, steps_down)
     }
 
+    /// A region of memory that is there already, of any alignment and kind: the `len` bytes at `base`.
+    /// It is indivisible and [read only](Region::is_read_only). `owner` is dropped with the region.
+    ///
+    /// Its pages are inherited by a forked child as those of `owner` are.
+    ///
+    /// # Errors
+    /// [`MemoryError::Length`] if `len` is 0 or beyond `isize::MAX`.
+    ///
+    /// # Safety
+    /// The bytes are initialised, and valid to be read by this process and by a device, until `owner`
+    /// is dropped.
+    pub unsafe fn adopt(
+        name: &str,
+        base: NonNull<u8>,
+        len: usize,
+        owner: Box<dyn Any + Send + Sync>,
+    ) -> Result<Region, MemoryError> {
+        if len == 0 || len > isize::MAX as usize {
+            return Err(MemoryError::Length {
+                name: name.to_owned(),
+                len,
+            });
+        }
+        Ok(Region {
+            name: name.to_owned(),
+            mapping: Mapping::of_another(base, len),
+            fd: None,
+            kind: PageKind::Base,
+            page_size: mapping::base_page(),
+            numa_node: None,
+            steps_down: Vec::new(),
+            divisible: false,
+            owner: Some(owner),
+        })
+    }
+
+    /// Whether no device may write to it, whatever it is registered for: memory that somebody else
+    /// may hold references to.
+    pub fn is_read_only(&self) -> bool {
+        self.owner.is_some()
+    }
+
     /// The name it was allocated under.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Address of the first byte, a multiple of [`Region::page_size`].
+    /// Address of the first byte: a multiple of [`Region::page_size`], but in a region that was
+    /// [adopted](Region::adopt).
     pub fn base(&self) -> NonNull<u8> {
         self.mapping.base()
     }
 
-    /// Length in bytes, whole pages, never 0.
+    /// Length in bytes, never 0: whole pages, but in a region that was adopted.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.mapping.len()
@@ -289,6 +335,7 @@ impl Attempt<'_> {
             numa_node: self.node,
             steps_down,
             divisible: true,
+            owner: None,
         })
     }
 }

@@ -48,9 +48,14 @@ impl MemoryRegion {
             address: region.base().as_ptr().expose_provenance() as u64,
             bytes: region.len() as u64,
         };
+        // Others may hold references to it.
+        let access = match region.is_read_only() {
+            true => Access::LocalRead,
+            false => access,
+        };
         // SAFETY: the region is mapped as long as an Arc of it lives and dma-memory hands out no
-        // reference to it. The object made below holds an Arc and gives it up only after the
-        // destroy succeeded or the context is closed; if none is made, nothing is registered.
+        // reference to it, or it is only read. The object made below holds an Arc and gives it up only after
+        // the destroy succeeded or the context is closed; if none is made, nothing is registered.
         let created =
             unsafe { (pd.context().raw()).register_memory(pd.handle(), memory, access.bits()) }
                 .map_err(|error| error.with_memlock(|| check_memlock(region.len())))?;
@@ -118,6 +123,23 @@ mod tests {
             mr.destroy().unwrap();
         }
         assert_eq!(machine.live(), 1);
+    }
+
+    #[test]
+    fn memory_of_others_is_registered_for_reading_whatever_is_asked() {
+        static BYTES: [u8; 100] = [7; 100];
+        let machine = Machine::new();
+        let pd = machine.pd();
+        let base = std::ptr::NonNull::from(&BYTES).cast();
+        // SAFETY: a constant is always there.
+        let region = unsafe { Region::adopt("constant", base, 100, Box::new(())) };
+        let mr = pd.register(&Arc::new(region.unwrap()), Access::LocalWrite);
+        let script = machine.script();
+        let request = &script.calls["register memory"].inputs[&0];
+        assert_eq!(request[36..40], u32::to_ne_bytes(0));
+        assert_eq!(request[16..24], u64::to_ne_bytes(100));
+        drop(script);
+        mr.unwrap().destroy().unwrap();
     }
 
     #[test]

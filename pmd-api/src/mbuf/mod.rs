@@ -63,8 +63,8 @@ pub enum MbufError {
         /// Bytes of the segment.
         len: usize,
     },
-    /// Others refer to the buffer; it can only be read.
-    #[error("the buffer is shared with clones; copy the packet to write")]
+    /// Others refer to the buffer, or it is external memory; it can only be read.
+    #[error("the buffer is shared with clones or external memory; copy the packet to write")]
     Shared,
     /// A packet has at most 65535 segments.
     #[error("{segments} segments, at most 65535 can be chained")]
@@ -75,6 +75,16 @@ pub enum MbufError {
     /// A buffer has at most 65534 clones.
     #[error("the buffer has 65534 clones already")]
     TooManyClones,
+    /// No such piece of external memory can be a segment.
+    #[error("bytes {start}..{end} of {len}; a segment lies within and has at most 65535")]
+    Piece {
+        /// First byte.
+        start: usize,
+        /// Behind the last one.
+        end: usize,
+        /// Bytes of the memory.
+        len: usize,
+    },
     /// The pool does not have the free buffers that are needed.
     #[error("no buffer is free; give the pool more buffers")]
     PoolExhausted,
@@ -181,9 +191,13 @@ impl Mbuf {
         self.line().app.set(word);
     }
 
-    /// Whether others, clones or what this is a clone of, refer to the first segment's buffer.
+    /// Whether others, clones or what this is a clone of, refer to the first segment's buffer, or it
+    /// is external memory: then it can only be read.
     #[inline]
     pub fn is_shared(&self) -> bool {
+        if self.line().origin.get().is_external() {
+            return true;
+        }
         // Acquire: the accesses of a clone that is gone come before ours.
         let owner = if self.line().origin.get().is_clone() {
             self.owner_of_clone()
@@ -295,7 +309,10 @@ impl Mbuf {
     pub fn reset(&mut self) {
         drop(self.unchain());
         let line = self.line();
-        line.data_off.set(HEADROOM as u16);
+        let origin = line.origin.get();
+        // A piece of external memory may be shorter than a headroom.
+        let headroom = (HEADROOM as u16).min(origin.length());
+        line.data_off.set(headroom);
         line.port.set(u16::MAX);
         line.pkt_len.set(0);
         line.data_len.set(0);
@@ -311,8 +328,8 @@ impl Mbuf {
         self.line().is_simple()
     }
 
-    /// For drivers: the pool of the buffer that holds the first segment's data, under whose memory
-    /// key a device reaches it. A clone's is that of the mbuf it was cloned from.
+    /// For drivers: the pool, or external memory, of the buffer that holds the first segment's data,
+    /// under whose memory key a device reaches it. A clone's is that of the mbuf it was cloned from.
     #[inline]
     pub fn buffer_pool(&self) -> PoolId {
         PoolId(self.line().origin.get().pool())

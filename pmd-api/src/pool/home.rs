@@ -3,8 +3,8 @@
 use std::sync::atomic::{Ordering, fence};
 
 use super::depot::Depot;
-use super::{Lines, thread};
-use crate::meta::{Handle, Origin, SINGLE};
+use super::{Body, Lines, thread};
+use crate::meta::{Handle, Line, Origin, SINGLE};
 
 /// Drops an mbuf: each of its segments goes home, unless clones still refer to its buffer.
 ///
@@ -118,11 +118,17 @@ unsafe fn drop_segments(first: Handle) {
         }
         // SAFETY: this segment's reference keeps the pool of the buffer alive.
         let owner = unsafe { buffer.line() };
-        let pool = owner.origin.get().pool();
-        if owner.drop_reference() {
+        let origin = owner.origin.get();
+        if !owner.drop_reference() {
+            continue;
+        }
+        if origin.is_external() {
+            // SAFETY: no reference is left, so the line is ours.
+            unsafe { release_external(buffer) };
+        } else {
             // SAFETY: no reference is left, so the line is ours. Its mbuf was dropped, and made it
             // as free memory is, before it gave up its reference; or just now, above.
-            unsafe { put(buffer, pool) };
+            unsafe { put(buffer, origin.pool()) };
         }
     }
 }
@@ -142,14 +148,38 @@ unsafe fn drop_clone(clone: Handle) -> Handle {
         .owner_of(clone)
         .expect("a clone's line has an owner of its buffer");
     body.lines.set_owner(clone, None);
-    let pool = body.id;
-    line.address.set(body.own_buffer(clone));
-    line.origin.set(Origin::own(pool, body.length));
+    restore(clone, line, body);
+    // SAFETY: its own buffer, empty, one segment; nobody refers to a buffer that was never shared:
+    // clones of the clone count in the owner's line.
+    unsafe { put(clone, body.id) };
+    owner
+}
+
+/// Gives a line its own buffer back, empty.
+fn restore(handle: Handle, line: &Line, body: &Body) {
+    line.address.set(body.own_buffer(handle));
+    line.origin.set(Origin::own(body.id, body.length));
     line.data_off.set(crate::HEADROOM as u16);
     line.data_len.set(0);
     line.pkt_len.set(0);
-    // SAFETY: its own buffer, empty, one segment; nobody refers to a buffer that was never shared:
-    // clones of the clone count in the owner's line.
-    unsafe { put(clone, pool) };
-    owner
+}
+
+/// Sends a line home that referred to external memory, and then tells the memory's owner.
+///
+/// # Safety
+/// The caller owns the line, which refers to external memory and to which no reference is left, and
+/// gives it up.
+unsafe fn release_external(handle: Handle) {
+    // SAFETY: owned by the caller, so its pool is alive until it is put home below.
+    let (line, depot) = unsafe { (handle.line(), Lines::depot_of(handle)) };
+    // SAFETY: as above.
+    let body = unsafe { depot.as_ref() }.body();
+    // SAFETY: noted when the line was made to refer to it, and taken only here, once.
+    let memory = unsafe { body.lines.take_external(handle) };
+    let (start, len) = (line.address.get().addr(), line.origin.get().length());
+    restore(handle, line, body);
+    // SAFETY: its own buffer, empty, one segment, one reference; the caller's.
+    unsafe { put(handle, body.id) };
+    // Last: this runs the user's code.
+    memory.release(start, len);
 }

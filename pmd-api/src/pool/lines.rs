@@ -2,9 +2,10 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::PoolDepot;
+use super::{External, PoolDepot};
 use crate::meta::{Handle, Line};
 
 /// Lines lie in slabs of this many bytes, aligned to it, each with a header in place of its first
@@ -27,7 +28,8 @@ const _: () = assert!(size_of::<Header>() == LINE);
 pub(crate) struct Lines {
     base: NonNull<u8>,
     slots: usize,
-    /// For a slot whose mbuf is a clone: the line that owns the buffer it refers to.
+    /// For a slot whose mbuf is a clone: the line that owns the buffer it refers to. For one that
+    /// refers to external memory: that, as `Arc::into_raw` gives it. A line's origin says which.
     owners: Box<[AtomicPtr<Line>]>,
 }
 
@@ -113,6 +115,22 @@ impl Lines {
     pub(crate) fn set_owner(&self, line: Handle, owner: Option<Handle>) {
         let owner = owner.map_or(ptr::null_mut(), |owner| owner.as_ptr().as_ptr());
         self.owners[self.slot_of(line)].store(owner, Ordering::Relaxed);
+    }
+
+    /// Notes the external memory to which `line` refers.
+    pub(crate) fn set_external(&self, line: Handle, memory: Arc<External>) {
+        let memory = Arc::into_raw(memory).cast_mut();
+        self.owners[self.slot_of(line)].store(memory.cast(), Ordering::Relaxed);
+    }
+
+    /// Takes what [`Lines::set_external`] noted.
+    ///
+    /// # Safety
+    /// It was noted for `line` and not taken since, and the line is the caller's.
+    pub(crate) unsafe fn take_external(&self, line: Handle) -> Arc<External> {
+        let memory = self.owners[self.slot_of(line)].swap(ptr::null_mut(), Ordering::Relaxed);
+        // SAFETY: it came out of `Arc::into_raw`, says the caller, and is gone from the table.
+        unsafe { Arc::from_raw(memory.cast_const().cast()) }
     }
 
     fn slot_of(&self, line: Handle) -> usize {

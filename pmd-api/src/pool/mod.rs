@@ -1,6 +1,7 @@
 //! Packet buffer pools.
 
 mod depot;
+mod external;
 mod home;
 mod lines;
 mod record;
@@ -25,6 +26,8 @@ use crate::{Batch, HEADROOM, Mbuf};
 use depot::Depot;
 use record::RecordTable;
 
+pub(crate) use external::External;
+pub use external::ExternalMemory;
 pub(crate) use home::{drop_all, drop_one, recycle};
 pub(crate) use lines::Lines;
 
@@ -133,7 +136,8 @@ pub struct PoolExhausted {
     pub wanted: usize,
 }
 
-/// Names a pool for as long as the process lives: never used again for another one.
+/// Names a pool or an [`ExternalMemory`] for as long as the process lives: never used again for
+/// another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct PoolId(pub(crate) u32);

@@ -7,6 +7,7 @@ mod device_fatal;
 mod device_reset;
 mod errno_at_every_operation;
 mod ethtool_stats;
+mod external_memory;
 mod full_ring;
 mod garbage_cqe;
 mod loopback;
@@ -68,6 +69,7 @@ pub const ALL: &[Suite] = &[
     ring_laps::SUITE,
     tx_multi_segment::SUITE,
     clones::SUITE,
+    external_memory::SUITE,
     checksum_offload::SUITE,
     tx_prepare::SUITE,
     tso::SUITE,

@@ -203,6 +203,7 @@ impl StartedPort {
                 .map(|_| TxQueueConfig { depth: args.txd })
                 .collect(),
             tx_pools: pools.all(),
+            tx_memory: Vec::new(),
             rss_key: None,
             rx_interrupts: false,
             memory: RegionOptions { huge, numa_node },
