@@ -69,6 +69,48 @@ static void print_command(const char *command)
     fflush(stdout);
 }
 
+/* One store of each form that is emulated: the low half of the vector holds n, the high one n + 100. */
+#define VECTOR(n, text) do { \
+    uint64_t halves[2] __attribute__((aligned(16))) = { n, n + 100 }; \
+    __asm__ volatile("movdqa (%1), %%xmm9\n\t" text " %%xmm9, (%0)" \
+        :: "r"(page), "r"(halves) : "xmm9", "memory"); } while (0)
+#define GENERAL(n, text) \
+    __asm__ volatile(text :: "r"(page), "r"((uint64_t)(n)) : "memory")
+
+static void store_all(void)
+{
+    uint64_t exchanged = 4;
+    GENERAL(1, "movq %1, (%0)");
+    GENERAL(2, "movnti %1, (%0)");
+    GENERAL(0, "movq $3, (%0)");
+    __asm__ volatile("xchgq %1, (%0)" :: "r"(page), "r"(exchanged) : "memory");
+    VECTOR(5, "movq");
+    VECTOR(6, "movlps");
+    VECTOR(7, "movlpd");
+    VECTOR(8, "movhps");
+    VECTOR(9, "movhpd");
+    VECTOR(10, "movups");
+    VECTOR(11, "movupd");
+    VECTOR(12, "movaps");
+    VECTOR(13, "movapd");
+    VECTOR(14, "movdqa");
+    VECTOR(15, "movdqu");
+    VECTOR(16, "movntps");
+    VECTOR(17, "movntpd");
+    VECTOR(18, "movntdq");
+    if (!__builtin_cpu_supports("avx")) return;
+    VECTOR(19, "vmovq");
+    VECTOR(20, "vmovlps");
+    VECTOR(21, "vmovhps");
+    VECTOR(22, "vmovups");
+    VECTOR(23, "vmovaps");
+    VECTOR(24, "vmovdqa");
+    VECTOR(25, "vmovdqu");
+    VECTOR(26, "vmovntps");
+    VECTOR(27, "vmovntdq");
+    puts("avx");
+}
+
 static sigjmp_buf back;
 static volatile int faults;
 static volatile uintptr_t address = 8;
@@ -90,6 +132,11 @@ int main(int count, char **words)
         stores = atol(words[3]);
         ring_by(atoi(words[2]));
         print_command("findings");
+    } else if (!strcmp(mode, "stores")) {
+        store_all();
+        print_command("findings");
+    } else if (!strcmp(mode, "narrow")) {
+        *(volatile uint32_t *)page = 1;
     } else if (!strcmp(mode, "handler")) {
         static char stack[64 * 1024];
         stack_t alternate = { .ss_sp = stack, .ss_size = sizeof stack }, old;

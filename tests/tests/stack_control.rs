@@ -218,3 +218,57 @@ fn a_program_that_executes_another_is_on_the_model_still() {
     assert!(ran.out.ends_with(&finding(1, 1)), "{ran:?}");
     assert_eq!(ran.code, Some(3));
 }
+
+#[test]
+fn every_form_of_a_store_rings_once_with_the_value_that_was_stored() {
+    let test = "every_form_of_a_store_rings_once_with_the_value_that_was_stored";
+    let Some(uverbs) = Uverbs::build(test) else {
+        return;
+    };
+    let ran = uverbs.run("", "stores");
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    let last = if ran.out.starts_with("avx\n") { 27 } else { 18 };
+    // movhps, movhpd and vmovhps store the high half.
+    let high = [8, 9, 21];
+    for number in 1..=last {
+        let queue = if high.contains(&number) {
+            number + 100
+        } else {
+            number
+        };
+        assert!(ran.out.contains(&finding(queue, 1)), "{number}: {ran:?}");
+    }
+    let rung = ran
+        .out
+        .lines()
+        .filter(|line| line.contains("DoorbellQueue"));
+    assert_eq!(rung.count(), last as usize, "{ran:?}");
+    // The other half of a whole vector falls beside the registers.
+    assert!(ran.out.contains("DoorbellRegister"), "{ran:?}");
+}
+
+#[test]
+fn a_store_that_is_no_doorbell_ends_the_program_with_its_bytes() {
+    let test = "a_store_that_is_no_doorbell_ends_the_program_with_its_bytes";
+    let Some(uverbs) = Uverbs::build(test) else {
+        return;
+    };
+    let ran = uverbs.run("", "narrow");
+    assert!(ran.code.is_some_and(|code| code >= 128), "{ran:?}");
+    assert!(ran.err.contains("c7"), "{ran:?}");
+}
+
+#[test]
+fn a_folder_that_can_not_be_written_is_named_before_the_start() {
+    let test = "a_folder_that_can_not_be_written_is_named_before_the_start";
+    let Some(uverbs) = Uverbs::build(test) else {
+        return;
+    };
+    let mut command = uverbs.exec("", "true");
+    let ran = Ran::of(command.env("TMPDIR", uverbs.path("none")));
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(
+        ran.err.contains("TMPDIR") && ran.err.contains("none"),
+        "{ran:?}"
+    );
+}

@@ -39,6 +39,9 @@ pub(crate) fn decode(mut fetch: impl FnMut(usize) -> u8) -> Option<Store> {
     let (mut operand_16, mut repeat) = (false, false);
     let mut rex = 0;
     let opcode = loop {
+        if code.at == LONGEST {
+            return None;
+        }
         match code.byte() {
             0x66 => operand_16 = true,
             0xF3 => repeat = true,
@@ -163,3 +166,6 @@ impl Code<'_> {
         Some(kind(self.modrm()?.register | high))
     }
 }
+
+#[cfg(test)]
+mod tests;
