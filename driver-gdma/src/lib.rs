@@ -2,7 +2,7 @@
 //!
 //! Nothing here does I/O or allocates. The formats are plain values ([`wqe`], [`oob`], [`cqe`],
 //! [`eqe`], [`hash_type`], and the doorbell values of [`doorbell`]) that driver and device model
-//! share. The rings ([`SendRing`], [`ReceiveRing`], [`CompletionRing`]) are the driver's side of a
+//! share. The rings ([`SendRing`], [`ReceiveRing`], [`ScatterRing`], [`CompletionRing`]) are the driver's side of a
 //! queue: they write and read memory that a device reaches at the same time, always through
 //! [`RingMemory`], one 64-bit atomic access at a time.
 //!
@@ -31,10 +31,12 @@ pub mod wqe;
 mod completion;
 mod memory;
 mod receive;
+mod scatter;
 mod send;
 
 pub use completion::{CompletionRing, CqCursor, Polled};
 pub use doorbell::Doorbell;
 pub use memory::{RingError, RingMemory};
 pub use receive::ReceiveRing;
+pub use scatter::ScatterRing;
 pub use send::{SendRing, Wqe};

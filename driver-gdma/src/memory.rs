@@ -21,6 +21,8 @@ pub enum RingError {
     Id(u32),
     /// The number of entries is no power of two of at least 64, or more than the memory holds.
     Entries(u32),
+    /// A receive WQE has 1 to 15 elements.
+    Segments(u32),
 }
 
 impl core::fmt::Display for RingError {
@@ -38,6 +40,12 @@ impl core::fmt::Display for RingError {
                 "a completion queue of {entries} entries: it takes a power of two of at least 64 \
                  that fits its memory"
             ),
+            Self::Segments(segments) => {
+                write!(
+                    f,
+                    "{segments} buffers a packet: a receive WQE takes 1 to 15"
+                )
+            }
         }
     }
 }

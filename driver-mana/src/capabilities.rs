@@ -19,6 +19,8 @@ pub(crate) fn capabilities(limits: &Limits) -> Capabilities {
     can.rx_vlan_strip = Support::Yes;
     can.rx_rss = Support::Yes;
     can.rx_hash = Support::Yes;
+    can.rx_scatter = Support::Yes;
+    can.mtu_set = Support::Yes;
     can.rx_interrupt = match limits.silent {
         true => Support::NotByKernel,
         false => Support::Yes,

@@ -1,10 +1,11 @@
 //! What a port shall run with, and the rules it must keep.
 
 use dma_memory::RegionOptions;
-use pmd_api::{ExternalMemory, HEADROOM, Pool, PoolId};
+use pmd_api::{ExternalMemory, Pool, PoolId};
 
-use crate::Error;
 use crate::limits::{Limits, MIN_DEPTH};
+use crate::mtu::room;
+use crate::{Error, Oversize};
 
 /// The key of Microsoft's RSS verification suite, which most drivers and capture tools take.
 pub const DEFAULT_RSS_KEY: [u8; 40] = [
@@ -41,6 +42,13 @@ pub struct PortConfig {
     pub tx_memory: Vec<ExternalMemory>,
     /// Toeplitz key of RSS; [`DEFAULT_RSS_KEY`] if it is not given.
     pub rss_key: Option<[u8; 40]>,
+    /// Bytes that packets may have behind their Ethernet header, from [`crate::MIN_MTU`] to
+    /// [`crate::PortInfo::max_mtu`]; without one, what [`crate::Port::set_mtu`] said or the MTU that
+    /// the netdev had when the port was opened. Nothing is asked of the device: the MTU says what the
+    /// receive buffers must hold.
+    pub mtu: Option<u32>,
+    /// What becomes of packets larger than a receive buffer.
+    pub oversize: Oversize,
     /// Pages and NUMA node of the rings. Without a node here they go to the device's node, where
     /// that can be had.
     pub memory: RegionOptions,
@@ -49,10 +57,11 @@ pub struct PortConfig {
 /// What a receive queue shall be.
 #[derive(Debug, Clone)]
 pub struct RxQueueConfig {
-    /// Buffers in the ring, 64 to [`crate::PortInfo::max_depth`], rounded up to a power of two.
+    /// Packets that the ring has buffers for, 64 to [`crate::PortInfo::max_depth`], rounded up to a
+    /// power of two.
     pub depth: u32,
-    /// Where buffers come from. Packets that don't fit one of its buffers are lost and counted as
-    /// errors.
+    /// Where buffers come from. They hold what the MTU allows, or [`PortConfig::oversize`] says what
+    /// becomes of larger packets.
     pub pool: Pool,
 }
 
@@ -71,7 +80,9 @@ pub struct TxQueueConfig {
 ///
 /// The receive queues are those that take buffers from the pool. The transmit queues are all of a
 /// port, if the port may send from the pool: it may send from its `tx_pools` and from the pools of
-/// its own receive queues. Depths are those after rounding to powers of two.
+/// its own receive queues. Depths are those after rounding to powers of two. With
+/// [`crate::Oversize::Scatter`] a receive queue holds, for each packet of its depth, the buffers that
+/// the largest packet fills: multiply its depth by their number.
 #[must_use]
 pub fn buffers_needed(rx_depths: &[u32], tx_depths: &[u32], cache: u32) -> u64 {
     let queues = (rx_depths.len() + tx_depths.len()) as u64;
@@ -100,7 +111,7 @@ impl PortConfig {
     }
 
     /// Checks everything against the limits of the port `name` and rounds the depths up. `mtu` is
-    /// that of its netdev.
+    /// for a configuration without one.
     pub(crate) fn checked(mut self, name: &str, limits: &Limits, mtu: u32) -> Result<Self, Error> {
         let (rx, tx) = (self.rx.len(), self.tx.len());
         if !rx.is_power_of_two() || rx > limits.rx_queues.into() {
@@ -145,14 +156,15 @@ impl PortConfig {
                 rounded.push(format!("{queue}: {given} to {depth}"));
             }
         }
+        self.mtu = self.mtu.or(Some(mtu));
         self.check_pools(limits)?;
+        self.check_buffers(name, limits)?;
         if !rounded.is_empty() {
             tracing::info!(
                 "{name}: depths rounded up to powers of two: {}",
                 rounded.join(", ")
             );
         }
-        self.warn_of_small_buffers(name, mtu);
         Ok(self)
     }
 
@@ -224,33 +236,15 @@ impl PortConfig {
         all
     }
 
+    /// Buffers of `pool` that each of its receive queues posts.
     fn rx_depths_of(&self, pool: PoolId) -> Vec<u32> {
         let naming = self.rx.iter().filter(|queue| queue.pool.id() == pool);
-        naming.map(|queue| queue.depth).collect()
+        let buffers = |queue: &RxQueueConfig| {
+            let segments = self.rx_segments(&queue.pool);
+            queue.depth.saturating_mul(segments)
+        };
+        naming.map(buffers).collect()
     }
-
-    /// A packet is received into one buffer, and the MTU of the netdev tells what the network may
-    /// deliver.
-    fn warn_of_small_buffers(&self, name: &str, mtu: u32) {
-        let frame = u64::from(mtu) + 14;
-        for pool in self.pools() {
-            let receives = !self.rx_depths_of(pool.id()).is_empty();
-            if receives && u64::from(room(pool)) < frame {
-                tracing::warn!(
-                    "{name}: buffers of pool `{}` hold packets of {} bytes, the netdev's MTU allows \
-                     {frame}: larger ones will be lost; use buffers of {} bytes",
-                    pool.name(),
-                    room(pool),
-                    frame + HEADROOM as u64,
-                );
-            }
-        }
-    }
-}
-
-/// Bytes for a packet in a buffer of the pool.
-fn room(pool: &Pool) -> u32 {
-    pool.data_room().saturating_sub(HEADROOM as u32)
 }
 
 #[cfg(test)]
@@ -404,16 +398,16 @@ mod tests {
 
     #[test]
     fn a_receive_buffer_holds_the_smallest_packet() {
-        assert!(refused(config(1, 64, 1, 64, &pool_of(1024, 187, 0))).contains("at least 188"));
+        let lossy = |pool: &Pool| PortConfig {
+            oversize: Oversize::Drop,
+            ..config(1, 64, 1, 64, pool)
+        };
+        assert!(refused(lossy(&pool_of(1024, 187, 0))).contains("at least 188"));
         let pool = pool_of(1024, 188, 0);
-        assert!(
-            config(1, 64, 1, 64, &pool)
-                .checked("port", &limits(), 100)
-                .is_ok()
-        );
+        assert!(lossy(&pool).checked("port", &limits(), 100).is_ok());
         let sends = PortConfig {
             tx_pools: vec![pool_of(1024, 140, 0)],
-            ..config(1, 64, 1, 64, &pool)
+            ..lossy(&pool)
         };
         assert!(sends.checked("port", &limits(), 100).is_ok());
     }
@@ -447,5 +441,62 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("at most 4096"), "{error}");
+    }
+
+    #[test]
+    fn buffers_smaller_than_the_mtu_are_refused_unless_it_is_said_what_then() {
+        let pool = pool_of(8192, 2048 + 128, 0);
+        let with = |mtu, oversize| PortConfig {
+            mtu: Some(mtu),
+            oversize,
+            ..config(1, 64, 1, 64, &pool)
+        };
+        let checked = |mtu, oversize| with(mtu, oversize).checked("port", &limits(), 100);
+        for oversize in [Oversize::Refuse, Oversize::Scatter, Oversize::Drop] {
+            let checked = checked(2034, oversize).unwrap();
+            assert_eq!(checked.rx_segments(&pool), 1, "{oversize:?}");
+            assert_eq!(checked.largest_packet(), 2048);
+        }
+        let error = refused(with(2035, Oversize::Refuse));
+        for part in ["2048 bytes", "MTU of 2035", "2177", "Oversize::Scatter"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let scattered = checked(9000, Oversize::Scatter).unwrap();
+        assert_eq!(scattered.rx_segments(&pool), 5);
+        assert!(scattered.holds(10_226) && !scattered.holds(10_227));
+        let lossy = checked(9000, Oversize::Drop).unwrap();
+        assert_eq!((lossy.rx_segments(&pool), lossy.holds(9000)), (1, true));
+    }
+
+    #[test]
+    fn a_packet_in_more_buffers_than_a_wqe_names_is_refused() {
+        let pool = pool_of(8192, 128 + 500, 0);
+        let with = |mtu| PortConfig {
+            mtu: Some(mtu),
+            oversize: Oversize::Scatter,
+            ..config(1, 64, 1, 64, &pool)
+        };
+        assert!(with(7486).checked("port", &limits(), 100).is_ok());
+        let error = refused(with(7487));
+        assert!(error.contains("15 buffers"), "{error}");
+    }
+
+    #[test]
+    fn scattered_packets_count_all_their_buffers_against_the_pool() {
+        let with = |buffers| PortConfig {
+            mtu: Some(9000),
+            oversize: Oversize::Scatter,
+            ..config(1, 64, 1, 64, &pool_of(buffers, 2048 + 128, 0))
+        };
+        assert!(
+            with(64 * 5 + 64 + 64)
+                .checked("port", &limits(), 100)
+                .is_ok()
+        );
+        let error = refused(with(64 * 5 + 64 + 63));
+        assert!(
+            error.contains("needs 448") && error.contains("320 of receive"),
+            "{error}"
+        );
     }
 }

@@ -215,6 +215,48 @@ pub enum Error {
         /// Bytes of the smallest packet.
         min: u32,
     },
+    /// Receive buffers smaller than what the MTU allows.
+    #[error(
+        "pool `{pool}`: a buffer holds packets of {room} bytes behind its headroom, the MTU of {mtu} \
+         allows {frame}: use buffers of at least {} bytes, {}",
+        .frame + pmd_api::HEADROOM as u32,
+        Instead(*.scatter, *.max_segments)
+    )]
+    BufferBelowMtu {
+        /// Name of the pool.
+        pool: String,
+        /// Bytes for a packet in one buffer.
+        room: u32,
+        /// The MTU in bytes.
+        mtu: u32,
+        /// Bytes of the largest packet it allows.
+        frame: u32,
+        /// Whether packets may take several buffers.
+        scatter: bool,
+        /// Buffers of a packet at most.
+        max_segments: u32,
+    },
+    /// An MTU that the adapter does not have.
+    #[error("an MTU of {given}: it must be from {min} to {max} bytes on this port")]
+    Mtu {
+        /// What was asked for.
+        given: u32,
+        /// The least.
+        min: u32,
+        /// The adapter's limit.
+        max: u32,
+    },
+    /// An MTU for which the buffers of the running port are too small.
+    #[error(
+        "an MTU of {given}: the running queues receive packets of {largest} bytes at most; stop the \
+         port, set the MTU and start it again"
+    )]
+    MtuRunning {
+        /// What was asked for.
+        given: u32,
+        /// Bytes of the largest packet that arrives.
+        largest: u32,
+    },
     /// More pools and external memories than the device has memory regions.
     #[error(
         "{given} pools and external memories need a memory region each, the device has {max}: use fewer pools"
@@ -308,6 +350,21 @@ pub(crate) fn mend(netdev: &str, master: Option<&str>) -> String {
 /// Names a MAC address in [`Error::NoSuchPort`] and [`Error::Ambiguous`].
 pub(crate) fn with_mac(mac: Mac) -> String {
     format!("one with MAC {mac}")
+}
+
+/// What else helps than larger buffers, where packets may take several or not.
+struct Instead(bool, u32);
+
+impl fmt::Display for Instead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(false, _) => f.write_str(
+                "a lower MTU, or say by Oversize::Scatter that packets may take several buffers, by \
+                 Oversize::Drop that larger ones may be lost",
+            ),
+            Self(true, max) => write!(f, "or a lower MTU: a packet takes {max} buffers at most"),
+        }
+    }
 }
 
 struct List<'a>(&'a [Candidate]);

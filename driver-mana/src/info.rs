@@ -34,8 +34,12 @@ pub struct PortInfo {
     pub max_depth: u32,
     /// Segments of a sent packet at most.
     pub max_tx_segments: u32,
+    /// Buffers of a received packet at most, see [`crate::Oversize::Scatter`].
+    pub max_rx_segments: u32,
     /// MTU of the netdev when the port was opened, in bytes, without the Ethernet header.
     pub mtu: u32,
+    /// The adapter's limit of the MTU, where the kernel tells it.
+    pub max_mtu: Option<u32>,
 }
 
 impl PortInfo {
@@ -56,7 +60,9 @@ impl PortInfo {
             max_tx_queues: limits.tx_queues,
             max_depth: limits.depth,
             max_tx_segments: limits.tx_segments,
+            max_rx_segments: limits.rx_segments,
             mtu: usable.netdev.mtu,
+            max_mtu: usable.netdev.max_mtu,
         }
     }
 }

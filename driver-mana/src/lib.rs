@@ -67,6 +67,7 @@ mod event;
 mod info;
 mod limits;
 mod missed;
+mod mtu;
 #[cfg(feature = "smoltcp")]
 pub mod phy;
 mod port;
@@ -84,6 +85,7 @@ pub use event::{LostFrames, PortEvent};
 pub use info::PortInfo;
 pub use limits::{MAX_DEPTH, MAX_RX_QUEUES, MIN_DEPTH};
 pub use missed::Missed;
+pub use mtu::{MIN_MTU, Oversize};
 pub use port::{Port, Queues, RecoveryConfig};
 pub use queue::{QueueError, RxQueue, TxQueue};
 pub use selector::Selector;

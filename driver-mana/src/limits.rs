@@ -1,6 +1,6 @@
 //! What a port can do, from what its device claims.
 
-use gdma::wqe::MAX_TX_SGES;
+use gdma::wqe::{MAX_RX_SGES, MAX_TX_SGES};
 use mana_verbs::DeviceAttributes;
 
 /// Smallest depth of a queue: a CQ of 4096 bytes, the smallest that the hardware takes
@@ -32,6 +32,8 @@ pub(crate) struct Limits {
     /// Bytes of a pool.
     pub(crate) pool_bytes: u64,
     pub(crate) tx_segments: u32,
+    /// Buffers of a received packet.
+    pub(crate) rx_segments: u32,
     /// Whether the kernel sends no completion events.
     pub(crate) silent: bool,
 }
@@ -58,7 +60,7 @@ impl Limits {
         let untold = |value: u32| if value == 0 { u32::MAX } else { value };
         let queues = at_least("max_cq", untold(device.max_cq), 2)?;
         let pools = at_least("max_mr", device.max_mr, 1)?;
-        at_least("max_sge", device.max_sge, 1)?;
+        let sges = at_least("max_sge", device.max_sge, 1)?;
         let depth = prev_power_of_two(wrs.min(cqes).min(MAX_DEPTH));
         let made = ring_limit.unwrap_or(u32::MAX);
         Ok(Self {
@@ -72,6 +74,8 @@ impl Limits {
             // Not max_sge: that is the smaller of send and receive, while the kernel takes 30 for
             // sending whatever it reports (reference/mana-hardware.md §4.5, §4.7).
             tx_segments: MAX_TX_SGES as u32,
+            // The smaller of send and receive, so never too many.
+            rx_segments: sges.min(MAX_RX_SGES as u32),
             silent: is_first_mana_ib(device, vectors),
         })
     }
@@ -206,6 +210,7 @@ pub(crate) mod tests {
         let limits = Limits::of(&absurd, None, 16).unwrap();
         assert_eq!((limits.rx_queues, limits.tx_queues), (64, 65_535));
         assert_eq!((limits.depth, limits.tx_segments), (65_536, 30));
+        assert_eq!(limits.rx_segments, 15);
     }
 
     #[test]

@@ -96,6 +96,7 @@ mod tests {
             up,
             master: None,
             mtu: 1500,
+            max_mtu: None,
             carrier: None,
         }
     }

@@ -1,6 +1,7 @@
 //! A port from open to close.
 
 mod adapter;
+mod mtu;
 mod recovery;
 mod signals;
 mod watchdog;
@@ -68,6 +69,8 @@ pub struct Port {
     recovery_config: RecoveryConfig,
     watchdog: Watchdog,
     config: Option<PortConfig>,
+    /// The MTU of a configuration without one, if not the netdev's.
+    mtu: Option<u32>,
     started: Option<Arc<Started>>,
     rx: Totals,
     tx: Totals,
@@ -156,6 +159,7 @@ impl Port {
             recovery_config: RecoveryConfig::default(),
             watchdog: Watchdog::default(),
             config: None,
+            mtu: None,
             started: None,
             rx: Totals::default(),
             tx: Totals::default(),
@@ -192,8 +196,10 @@ impl Port {
         if self.started.is_some() {
             return Err(Error::Started);
         }
-        let name = self.name();
-        self.config = Some(config.checked(&name, &self.limits, self.info.mtu)?);
+        if let Some(mtu) = config.mtu {
+            crate::mtu::check(mtu, self.info.max_mtu)?;
+        }
+        self.config = Some(self.checked(config)?);
         Ok(())
     }
 

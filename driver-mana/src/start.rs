@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use dma_memory::{Arena, MemoryError, Region, RegionOptions, Segment, check_memlock};
+use gdma::oob::SHORT;
+use gdma::wqe::{UNIT, units};
 use mana_verbs::{Access, Context, ProtectionDomain, SendQueueSpec, VerbsError, operation};
 use pmd_api::PoolId;
 use uverbs_abi::{Errno, System, SystemKind};
 
-use crate::config::{DEFAULT_RSS_KEY, PortConfig};
+use crate::config::{DEFAULT_RSS_KEY, PortConfig, RxQueueConfig};
 use crate::discover::Usable;
 use crate::queue::{Counters, Lkeys, RxCore, RxSetup, TxCore, TxSetup};
 use crate::started::Running;
@@ -18,8 +20,6 @@ const MIN_RING: usize = 4096;
 /// Ring bytes of a packet to send: two units, so that packets of one to three segments fill the
 /// ring no faster than the completion queue.
 const SQ_BYTES: usize = 64;
-/// Ring bytes of a receive buffer: one unit.
-const RQ_BYTES: usize = 32;
 /// Bytes of a completion.
 const CQE_BYTES: usize = 64;
 /// Vector of queues whose completions nobody waits for.
@@ -97,7 +97,7 @@ impl Start<'_> {
     /// Zeroed memory for all rings.
     fn ring_region(&self) -> Result<Arc<Region>, Error> {
         let tx = self.config.tx.iter().map(|queue| (queue.depth, SQ_BYTES));
-        let rx = self.config.rx.iter().map(|queue| (queue.depth, RQ_BYTES));
+        let rx = (self.config.rx.iter()).map(|queue| (queue.depth, self.rq_bytes(queue)));
         let bytes = tx
             .chain(rx)
             .map(|(depth, entry)| ring_bytes(depth, entry) + ring_bytes(depth, CQE_BYTES));
@@ -116,6 +116,12 @@ impl Start<'_> {
             region => region?,
         };
         Ok(Arc::new(region))
+    }
+
+    /// Ring bytes of a packet to receive: its WQE, rounded up so that the ring is a power of two.
+    fn rq_bytes(&self, queue: &RxQueueConfig) -> usize {
+        let segments = self.config.rx_segments(&queue.pool);
+        (units(SHORT, segments as usize) as usize * UNIT).next_power_of_two()
     }
 
     fn start_tx(
@@ -170,7 +176,7 @@ impl Start<'_> {
         let mut work_queues = Vec::new();
         let mut rings = Vec::new();
         for (index, queue) in (0..).zip(&self.config.rx) {
-            let ring = take(arena, queue.depth, RQ_BYTES)?;
+            let ring = take(arena, queue.depth, self.rq_bytes(queue))?;
             let cq_ring = take(arena, queue.depth, CQE_BYTES)?;
             // A channel each, so that each queue has a descriptor and its events are its own.
             let (channel, vector) = if self.config.rx_interrupts {
@@ -200,6 +206,7 @@ impl Start<'_> {
                 cq_ring,
                 depth: queue.depth,
                 pool: queue.pool.clone(),
+                segments: self.config.rx_segments(&queue.pool),
                 lkey,
                 interrupts,
                 counters: counters(self.rx_counters, index),

@@ -1,7 +1,7 @@
 //! A started port with its pools and queues, and the few motions that all suites are made of.
 
 use dma_memory::{HugePages, RegionOptions};
-use mana_pmd::{Port, PortConfig, Queues, RxQueueConfig, TxQueueConfig, buffers_needed};
+use mana_pmd::{Oversize, Port, PortConfig, Queues, RxQueueConfig, TxQueueConfig, buffers_needed};
 use pmd_api::{Batch, ExternalMemory, Mbuf, Pool, PoolConfig, RxBurst, TxBurst};
 
 use crate::rig::Rig;
@@ -20,6 +20,10 @@ pub struct Plan {
     pub depth: u32,
     /// Largest packet that one buffer holds, in bytes.
     pub packet: u32,
+    /// The MTU, if not the netdev's.
+    pub mtu: Option<u32>,
+    /// What becomes of larger packets than one buffer holds.
+    pub oversize: Oversize,
     /// Buffers of each of the two pools beyond the least that the driver asks for.
     pub spare: u32,
     /// Buffers that a thread's cache record of a pool aims to hold. 0, as by default: no caches, so
@@ -43,6 +47,8 @@ impl Default for Plan {
             tx: 1,
             depth: 64,
             packet: 2048,
+            mtu: None,
+            oversize: Oversize::Refuse,
             spare: 64,
             cache: 0,
             rx_interrupts: false,
@@ -97,6 +103,8 @@ impl Plan {
             tx_memory: self.tx_memory.clone(),
             rx_interrupts: self.rx_interrupts,
             rss_key: self.rss_key,
+            mtu: self.mtu,
+            oversize: self.oversize,
             memory: self.memory(),
         }
     }

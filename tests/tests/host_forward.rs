@@ -29,9 +29,13 @@ fn transfer(host: &Host, link: &Link, what: &str) {
 }
 
 fn io(host: &Host, queues: u16, mtu: u32) -> (Link, Testpmd) {
+    let buffers = if mtu > 1500 { "--mbuf-size=9728" } else { "" };
+    io_with(host, queues, mtu, buffers)
+}
+
+fn io_with(host: &Host, queues: u16, mtu: u32, buffers: &str) -> (Link, Testpmd) {
     let link = Link::new(host);
     let taps = link.taps(&format!("queues={queues}:mtu={mtu}"));
-    let buffers = if mtu > 1500 { "--mbuf-size=9728" } else { "" };
     let testpmd = Testpmd::start(
         host,
         &format!("--vdev=model0,{taps}"),
@@ -79,6 +83,20 @@ fn a_file_crosses_four_queues_in_jumbo_frames_unchanged() {
         4,
         9000,
     );
+}
+
+/// Each frame arrives in five mbufs and leaves from them.
+#[test]
+fn a_file_crosses_in_jumbo_frames_scattered_over_small_mbufs_unchanged() {
+    let test = "a_file_crosses_in_jumbo_frames_scattered_over_small_mbufs_unchanged";
+    let Some(host) = Host::or_skip(test) else {
+        return;
+    };
+    let (link, testpmd) = io_with(&host, 2, 9000, "--enable-scatter --max-pkt-len=9018");
+    transfer(&host, &link, "io, scattered, 2 queue(s), MTU 9000");
+    let stopped = testpmd.stop();
+    assert!(stopped.json.contains("\"findings\":0"), "{}", stopped.json);
+    assert!(stopped.json.contains("\"rx_errors\":0"), "{}", stopped.json);
 }
 
 /// What is received in one buffer leaves in as many segments as 512 bytes make of it.

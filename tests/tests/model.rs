@@ -49,6 +49,8 @@ suites! {
     rx_burst_boundary
     tx_error_cqes
     rx_truncated
+    buffer_scatter
+    mtu
     pool_exhaustion
     full_ring
     rejects

@@ -48,6 +48,9 @@ pub struct Netdev {
     pub master: Option<String>,
     /// MTU in bytes, without the Ethernet header.
     pub mtu: u32,
+    /// The largest MTU that the adapter takes, in the same bytes; `None` where the kernel does not
+    /// tell.
+    pub max_mtu: Option<u32>,
     /// Whether the link has a carrier. `None` where the kernel does not tell: Linux tells it of a
     /// netdev that is UP only, so a port that a driver has is usually without.
     pub carrier: Option<bool>,

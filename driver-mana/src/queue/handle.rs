@@ -63,17 +63,24 @@ impl RxQueue {
         self.index
     }
 
-    /// Size of the ring in buffers.
+    /// Size of the ring in packets.
     #[must_use]
     pub fn depth(&self) -> u32 {
         self.depth
     }
 
-    /// Buffers that are posted to the device now. The ring is refilled when a quarter of it is missing,
-    /// or 32 buffers in deep rings; bursts of packets up to the rest find a buffer each.
+    /// Packets for which buffers are posted to the device now. The ring is refilled when a quarter of
+    /// it is missing, or 32 in deep rings; bursts of packets up to the rest find their buffers.
     #[must_use]
     pub fn posted(&self) -> u32 {
         self.owner.look(RxCore::posted).unwrap_or(0)
+    }
+
+    /// Buffers that are posted for each packet: 1, or more where packets may be larger than one
+    /// ([`crate::Oversize::Scatter`]).
+    #[must_use]
+    pub fn segments(&self) -> u32 {
+        self.owner.look(RxCore::segments).unwrap_or(1)
     }
 }
 

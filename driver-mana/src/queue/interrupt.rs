@@ -18,7 +18,7 @@ use super::{RxCore, RxQueue};
 
 impl RxCore {
     fn channel(&self) -> Result<&CompletionChannel, InterruptError> {
-        let queue = self.index;
+        let queue = self.state.index;
         (self.interrupts.as_ref()).ok_or(InterruptError::NotEnabled { queue })
     }
 
@@ -36,8 +36,10 @@ impl RxCore {
                 Err(error) => return Err(self.unwaitable(error)),
             }
         }
-        if self.failed {
-            return Err(InterruptError::QueueFailed { queue: self.index });
+        if self.state.failed {
+            return Err(InterruptError::QueueFailed {
+                queue: self.state.index,
+            });
         }
         if self.has_something() {
             return Ok(Armed::Ready);
@@ -45,9 +47,11 @@ impl RxCore {
         // The threshold of bursts may have left the ring short, even empty.
         self.refill();
         if self.posted() == 0 {
-            return Err(InterruptError::NoBuffers { queue: self.index });
+            return Err(InterruptError::NoBuffers {
+                queue: self.state.index,
+            });
         }
-        self.rings.cq.arm();
+        self.state.rings.cq.arm();
         if self.has_something() {
             return Ok(Armed::Ready);
         }
@@ -56,12 +60,12 @@ impl RxCore {
 
     /// Whether the next burst has something to look at.
     fn has_something(&self) -> bool {
-        let cq = &self.rings.cq;
-        self.partial.is_some() || cq.look(cq.cursor()) != Polled::Empty
+        let cq = &self.state.rings.cq;
+        self.state.partial.is_some() || cq.look(cq.cursor()) != Polled::Empty
     }
 
     fn unwaitable(&self, error: VerbsError) -> InterruptError {
-        let queue = self.index;
+        let queue = self.state.index;
         if is_end(&error) {
             return InterruptError::DeviceRemoved { queue };
         }

@@ -6,6 +6,7 @@
 //! asks for it or when the handle is dropped. No lock, division, allocation, log call or map lookup
 //! happens per packet.
 
+mod buffers;
 mod counters;
 mod gate;
 mod general;
@@ -78,10 +79,12 @@ pub(crate) struct RxSetup {
     pub(crate) ring: Segment,
     /// Memory of the CQ.
     pub(crate) cq_ring: Segment,
-    /// Buffers in the ring, a power of two; the CQ has as many entries.
+    /// Packets that the ring has buffers for, a power of two; the CQ has as many entries.
     pub(crate) depth: u32,
     /// Where buffers come from.
     pub(crate) pool: Pool,
+    /// Buffers of a packet.
+    pub(crate) segments: u32,
     /// The key under which the pool is registered.
     pub(crate) lkey: u32,
     /// The CQ's channel, if the port has receive interrupts.

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use dma_memory::Segment;
-use gdma::{CompletionRing, Doorbell, ReceiveRing, RingError, RingMemory, SendRing};
+use gdma::{CompletionRing, Doorbell, ReceiveRing, RingError, RingMemory, ScatterRing, SendRing};
 use mana_verbs::{Context, QueueIds, SendQueue};
 use uverbs_abi::DoorbellKind;
 
@@ -59,46 +59,75 @@ impl TxRings {
     }
 }
 
-/// The rings of a receive queue, with everything that keeps them valid but the RSS queue pair,
-/// which the port owns and destroys before it releases the queue's buffers.
+/// The completion ring of a receive queue, with everything that keeps it and the queue's other ring
+/// valid but the RSS queue pair, which the port owns and destroys before it releases the queue's
+/// buffers.
 #[derive(Debug)]
 pub(super) struct RxRings {
-    pub(super) rq: ReceiveRing,
     pub(super) cq: CompletionRing,
-    _segments: [Segment; 2],
+    segments: [Segment; 2],
     context: Context,
+    ids: QueueIds,
+}
+
+/// Buffers of a receive queue, as its WQEs name them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Posting {
+    /// Key under which the pool is registered.
+    pub(super) key: u32,
+    /// Bytes for a packet in each buffer.
+    pub(super) size: u32,
+    /// Buffers of a packet.
+    pub(super) segments: u32,
 }
 
 impl RxRings {
-    /// The rings of the receive queue `ids` for buffers of `size` bytes under `key`.
+    /// The completion ring of the receive queue `ids`.
     pub(super) fn new(
         context: Context,
         ids: QueueIds,
         ring: Segment,
         cq_ring: Segment,
         entries: u32,
-        key: u32,
-        size: u32,
     ) -> Result<Self, QueueError> {
-        let rq_bell = doorbell(&context, DoorbellKind::Receive, ids.wq_id)?;
         let cq_bell = doorbell(&context, DoorbellKind::Completion, ids.cq_id)?;
-        let rq_memory = memory(&ring)?;
         let cq_memory = memory(&cq_ring)?;
         // SAFETY: ids, memory and doorbell are those of one work queue, which the kernel created over
-        // exactly this memory. Addresses are only set by `RxCore`, to the data of unshared `Mbuf`s
-        // that it owns from before the commit until their completion or until the port destroyed
-        // the queue; `size` bytes lie behind each in a pool that is registered under `key`.
-        let rq = unsafe { ReceiveRing::new(rq_memory, ids.wq_id, rq_bell, key, size) }?;
-        // SAFETY: `create_cq` takes zeroed memory, and the rest is as above.
+        // exactly this memory, and `create_cq` takes zeroed memory.
         let cq = unsafe {
             CompletionRing::new(cq_memory, entries, ids.cq_id, ids.wq_id, false, cq_bell)
         }?;
         Ok(Self {
-            rq,
             cq,
-            _segments: [ring, cq_ring],
+            segments: [ring, cq_ring],
             context,
+            ids,
         })
+    }
+
+    /// The ring of receive buffers, one a packet. Whoever owns it drops it before these rings.
+    pub(super) fn single(&self, posting: Posting) -> Result<ReceiveRing, QueueError> {
+        let (memory, bell, id) = self.receive_parts()?;
+        let Posting { key, size, .. } = posting;
+        // SAFETY: id, memory and doorbell are those of one work queue, which the kernel created over
+        // exactly this memory. Addresses are only set by `RxCore`, to the data of unshared `Mbuf`s
+        // that it owns from before the commit until their completion or until the port destroyed
+        // the queue; `size` bytes lie behind each in a pool that is registered under `key`.
+        Ok(unsafe { ReceiveRing::new(memory, id, bell, key, size) }?)
+    }
+
+    /// The ring of receive buffers, several a packet. Whoever owns it drops it before these rings.
+    pub(super) fn scatter(&self, posting: Posting) -> Result<ScatterRing, QueueError> {
+        let (memory, bell, id) = self.receive_parts()?;
+        let (key, size, segments) = (posting.key, posting.size, posting.segments);
+        // SAFETY: as above.
+        Ok(unsafe { ScatterRing::new(memory, id, bell, key, size, segments) }?)
+    }
+
+    fn receive_parts(&self) -> Result<(RingMemory, Doorbell, u32), QueueError> {
+        let id = self.ids.wq_id;
+        let bell = doorbell(&self.context, DoorbellKind::Receive, id)?;
+        Ok((memory(&self.segments[0])?, bell, id))
     }
 
     /// The context of both.

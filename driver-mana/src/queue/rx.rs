@@ -9,9 +9,10 @@ use std::sync::Arc;
 use gdma::cqe::{Cqe, rx};
 use gdma::{CqCursor, Polled};
 use mana_verbs::{CompletionChannel, VerbsError};
-use pmd_api::{Batch, Posted, RxShadowRing};
+use pmd_api::Batch;
 
-use super::rings::RxRings;
+use super::buffers::{Buffers, Noted, RxBuffers};
+use super::rings::{Posting, RxRings};
 use super::{Counters, QueueError, RxSetup};
 
 /// Buffers that must be missing before the ring is refilled, at most.
@@ -30,20 +31,27 @@ const TRUNCATED: u64 = rx::TRUNCATED as u64;
 /// What a receive queue's bursts work on.
 #[derive(Debug)]
 pub(crate) struct RxCore {
+    /// Before the rings' memory, which is in `state`.
+    buffers: Buffers,
+    pub(super) state: RxState,
+    /// How the queue wakes its owner.
+    pub(super) interrupts: Option<CompletionChannel>,
+}
+
+/// All but the buffers.
+#[derive(Debug)]
+pub(super) struct RxState {
     pub(super) rings: RxRings,
-    shadow: RxShadowRing,
     depth: u32,
     threshold: u32,
     /// A coalesced completion whose packets did not all fit the last burst, and the next of them.
     pub(super) partial: Option<(Cqe, usize)>,
-    /// Buffers that could not be allocated and were counted as such.
+    /// Packets for which buffers could not be allocated and were counted as such.
     unfilled: u32,
     /// The device overtook us; nothing is received any more until the port is started again.
     pub(super) failed: bool,
     pub(super) index: u16,
     counters: Arc<Counters>,
-    /// How the queue wakes its owner.
-    pub(super) interrupts: Option<CompletionChannel>,
 }
 
 /// Packets taken from the completion queue that are not handed over yet.
@@ -82,21 +90,29 @@ impl RxCore {
             cq_ring,
             depth,
             pool,
+            segments,
             lkey,
             interrupts,
             counters,
         } = setup;
-        let size = pool.data_room() - pmd_api::HEADROOM as u32;
+        let posting = Posting {
+            key: lkey,
+            size: pool.data_room() - pmd_api::HEADROOM as u32,
+            segments,
+        };
+        let rings = RxRings::new(context, ids, ring, cq_ring, depth)?;
         let mut core = Self {
-            rings: RxRings::new(context, ids, ring, cq_ring, depth, lkey, size)?,
-            shadow: RxShadowRing::new(depth, pool, port_id),
-            depth,
-            threshold: REFILL_THRESHOLD.min(depth / 4),
-            partial: None,
-            unfilled: 0,
-            failed: false,
-            index,
-            counters,
+            buffers: Buffers::new(&rings, posting, depth, pool, port_id)?,
+            state: RxState {
+                rings,
+                depth,
+                threshold: REFILL_THRESHOLD.min(depth / 4),
+                partial: None,
+                unfilled: 0,
+                failed: false,
+                index,
+                counters,
+            },
             interrupts,
         };
         core.refill();
@@ -107,19 +123,24 @@ impl RxCore {
     }
 
     pub(crate) fn index(&self) -> u16 {
-        self.index
+        self.state.index
     }
 
     pub(crate) fn depth(&self) -> u32 {
-        self.depth
+        self.state.depth
     }
 
     pub(crate) fn posted(&self) -> u32 {
-        self.shadow.len()
+        self.buffers.len()
+    }
+
+    /// Buffers of a packet.
+    pub(crate) fn segments(&self) -> u32 {
+        self.buffers.segments()
     }
 
     pub(crate) fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+        &self.state.counters
     }
 
     /// Counts what arrived and was not received as lost, and tells how much that is.
@@ -129,13 +150,14 @@ impl RxCore {
             rest.count() as u64
         };
         let mut lost = self
+            .state
             .partial
             .take()
             .map_or(0, |(cqe, next)| packets(&cqe, next));
-        let cq = &self.rings.cq;
+        let cq = &self.state.rings.cq;
         let mut cursor = cq.cursor();
-        for _ in 0..self.depth {
-            if self.failed || !cq.is_ready(cursor) {
+        for _ in 0..self.state.depth {
+            if self.state.failed || !cq.is_ready(cursor) {
                 break;
             }
             lost += match cq.load(cursor, 0) & TYPE_MASK {
@@ -146,8 +168,8 @@ impl RxCore {
             cursor = cq.next(cursor);
         }
         // No more than there were buffers, whatever the device wrote.
-        let lost = lost.min(self.shadow.len().into());
-        self.counters.errors.add(lost);
+        let lost = lost.min(self.buffers.len().into());
+        self.state.counters.errors.add(lost);
         lost
     }
 
@@ -155,16 +177,36 @@ impl RxCore {
     /// they come home when its context is closed; otherwise the device may still write to them, and
     /// they are leaked.
     pub(crate) fn release(self, destroyed: &Result<(), VerbsError>) {
-        let Self { rings, shadow, .. } = self;
+        let Self { buffers, state, .. } = self;
+        let shadow = buffers.into_shadow();
         match destroyed {
             Ok(()) => drop(shadow),
-            Err(error) if error.is_disassociated() => rings.context().drop_after_close(shadow),
+            Err(error) if error.is_disassociated() => {
+                state.rings.context().drop_after_close(shadow);
+            }
             Err(_) => std::mem::forget(shadow),
+        }
+    }
+
+    /// Posts as many buffers as are missing, or as the pool has.
+    pub(super) fn refill(&mut self) {
+        match &mut self.buffers {
+            Buffers::Single(buffers) => self.state.refill(buffers),
+            Buffers::Scatter(buffers) => self.state.refill(buffers),
         }
     }
 
     /// See [`pmd_api::RxBurst::rx_burst`].
     pub(super) fn burst(&mut self, batch: &mut Batch) -> usize {
+        match &mut self.buffers {
+            Buffers::Single(buffers) => self.state.burst(buffers, batch),
+            Buffers::Scatter(buffers) => self.state.burst(buffers, batch),
+        }
+    }
+}
+
+impl RxState {
+    fn burst<B: RxBuffers>(&mut self, buffers: &mut B, batch: &mut Batch) -> usize {
         if self.failed {
             return 0;
         }
@@ -173,10 +215,10 @@ impl RxCore {
         // Each turn but the last handles one rare completion; a device that produces nothing else
         // must not keep us here.
         for _ in 0..self.depth {
-            let room = batch.room().min(self.shadow.len() as usize) as u32;
+            let room = batch.room().min(buffers.len() as usize) as u32;
             let mut taken = Taken::default();
             let mut left = Left::Done;
-            let posted = self.shadow.posted();
+            let posted = buffers.posted();
             if let Some((cqe, next)) = self.partial.take() {
                 (self.partial, left) = coalesced(&posted, &mut taken, room, cqe, next);
             }
@@ -204,14 +246,15 @@ impl RxCore {
                     }
                 }
             }
+            drop(posted);
             if taken.count > 0 {
-                self.shadow.receive(taken.count, batch);
+                buffers.receive(taken.count, batch);
                 self.counters.packets.add(taken.count.into());
                 self.counters.bytes.add(taken.bytes);
             }
             match left {
                 Left::Done if batch.room() == 0 => break,
-                Left::Done => match self.look(cursor) {
+                Left::Done => match self.look(cursor, buffers) {
                     Ahead::Nothing => break,
                     Ahead::Nonsense => {
                         self.counters.bad_completions.add(1);
@@ -221,20 +264,20 @@ impl RxCore {
                     }
                 },
                 Left::Rare => {
-                    self.rare(self.rings.cq.load(cursor, 0) & TYPE_MASK);
+                    self.rare(self.rings.cq.load(cursor, 0) & TYPE_MASK, buffers);
                     cursor = self.rings.cq.next(cursor);
                 }
                 Left::BadLength => {
                     self.counters.bad_completions.add(1);
-                    self.shadow.discard(1);
+                    buffers.discard(1);
                 }
             }
         }
         let completions = cursor.head().wrapping_sub(self.rings.cq.cursor().head());
         self.counters.completions.add(completions.into());
         self.rings.cq.set_cursor(cursor);
-        if self.depth - self.shadow.len() >= self.threshold {
-            self.refill();
+        if self.depth - buffers.len() >= self.threshold {
+            self.refill(buffers);
         }
         let received = batch.len() - before;
         let counters = &self.counters;
@@ -249,13 +292,13 @@ impl RxCore {
 
     /// What stands at the cursor, after the hot loop took all it could though there was room.
     #[inline]
-    fn look(&mut self, cursor: CqCursor) -> Ahead {
+    fn look(&mut self, cursor: CqCursor, buffers: &impl RxBuffers) -> Ahead {
         match self.rings.cq.look(cursor) {
             // More packets reported than buffers posted.
             Polled::Empty if self.partial.is_some() => Ahead::Nonsense,
             Polled::Empty => Ahead::Nothing,
             // Arrived meanwhile; for the next burst.
-            Polled::Ready if !self.shadow.is_empty() => Ahead::Nothing,
+            Polled::Ready if buffers.len() > 0 => Ahead::Nothing,
             Polled::Ready | Polled::Foreign => Ahead::Nonsense,
             Polled::Overflow => {
                 self.overflow();
@@ -266,11 +309,11 @@ impl RxCore {
 
     /// Handles a completion that is no packet.
     #[cold]
-    fn rare(&mut self, kind: u64) {
+    fn rare(&mut self, kind: u64, buffers: &mut impl RxBuffers) {
         match kind {
-            TRUNCATED if !self.shadow.is_empty() => {
+            TRUNCATED if buffers.len() > 0 => {
                 self.counters.errors.add(1);
-                self.shadow.discard(1);
+                buffers.discard(1);
             }
             OBJECT_FENCE => {}
             _ => self.counters.bad_completions.add(1),
@@ -288,17 +331,14 @@ impl RxCore {
     }
 
     /// Posts as many buffers as are missing, or as the pool has.
-    pub(super) fn refill(&mut self) {
-        let missing = self.depth - self.shadow.len();
+    #[inline]
+    fn refill<B: RxBuffers>(&mut self, buffers: &mut B) {
+        let missing = self.depth - buffers.len();
         let counters = &self.counters;
         counters.deficit_max.raise(missing.into());
-        counters.ring_empty.add(self.shadow.is_empty().into());
-        let (rq, start) = (&self.rings.rq, self.rings.rq.head());
-        let filled = self.shadow.refill(missing, |offset, address| {
-            rq.set_address(start.wrapping_add(offset), address);
-        });
+        counters.ring_empty.add((buffers.len() == 0).into());
+        let filled = buffers.refill(missing);
         if filled > 0 {
-            self.rings.rq.commit(start.wrapping_add(filled));
             counters.doorbells.add(1);
         }
         // A shortfall is counted once, however often it is met.
@@ -313,7 +353,7 @@ impl RxCore {
 
 /// Writes the metadata of the next packet; false if the length is no packet's.
 #[inline]
-fn take(posted: &Posted<'_>, taken: &mut Taken, len: u32, hash: u32, flags: u32) -> bool {
+fn take(posted: &impl Noted, taken: &mut Taken, len: u32, hash: u32, flags: u32) -> bool {
     let good = len != 0 && posted.set_received(taken.count, len, hash, flags);
     if good {
         taken.count += 1;
@@ -325,7 +365,7 @@ fn take(posted: &Posted<'_>, taken: &mut Taken, len: u32, hash: u32, flags: u32)
 /// Takes the packets of a coalesced completion from the `next` one on. Returns what is left of it.
 #[inline(never)]
 fn coalesced(
-    posted: &Posted<'_>,
+    posted: &impl Noted,
     taken: &mut Taken,
     room: u32,
     cqe: Cqe,

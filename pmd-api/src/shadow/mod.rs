@@ -1,9 +1,11 @@
 //! Shadow rings: the packets that a device has in its hands, in the order of its descriptors.
 
 mod rx;
+mod scatter;
 mod tx;
 
 pub use rx::{Posted, RxShadowRing};
+pub use scatter::{PostedGroups, ScatterShadowRing};
 pub use tx::TxShadowRing;
 
 use std::mem::MaybeUninit;

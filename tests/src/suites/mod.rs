@@ -1,6 +1,7 @@
 //! The suites, one a file, named after those of DPDK's DTS and Microsoft's LISA where they have the
 //! same.
 
+mod buffer_scatter;
 mod checksum_offload;
 mod clones;
 mod device_fatal;
@@ -11,6 +12,7 @@ mod external_memory;
 mod full_ring;
 mod garbage_cqe;
 mod loopback;
+mod mtu;
 mod pool_exhaustion;
 mod port_stats;
 mod queue_ids;
@@ -78,6 +80,8 @@ pub const ALL: &[Suite] = &[
     rx_burst_boundary::SUITE,
     tx_error_cqes::SUITE,
     rx_truncated::SUITE,
+    buffer_scatter::SUITE,
+    mtu::SUITE,
     pool_exhaustion::SUITE,
     full_ring::SUITE,
     rejects::SUITE,

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use mana_pmd::MIN_DEPTH;
+use mana_pmd::{MIN_DEPTH, MIN_MTU};
 use uverbs_abi::Mac;
 
 use super::checksums::ByDevice;
@@ -68,6 +68,8 @@ pub struct AppArgs {
     pub stats_period: Option<Duration>,
     /// Largest packet that must fit, bytes.
     pub max_pkt_len: Option<u32>,
+    /// `--enable-scatter`: whether packets may take several mbufs.
+    pub scatter: bool,
     /// Whether `--auto-start` was given (forwarding starts in any case).
     pub auto_start: bool,
     /// Whether the sizes of bursts are recorded.
@@ -115,6 +117,7 @@ impl Default for AppArgs {
             topology: Topology::Paired,
             stats_period: None,
             max_pkt_len: None,
+            scatter: false,
             auto_start: false,
             record_bursts: false,
             record_cycles: false,
@@ -238,6 +241,7 @@ impl AppArgs {
             AppOption::NoFlushRx => self.flush_rx = false,
             AppOption::TxFirst => self.tx_first = true,
             AppOption::NoHuge => self.no_huge = true,
+            AppOption::EnableScatter => self.scatter = true,
             AppOption::InMemory => {}
             AppOption::Duration => self.duration = Some(seconds(given)?),
             AppOption::Json => self.json = true,
@@ -253,15 +257,33 @@ impl AppArgs {
         Ok(())
     }
 
+    /// The MTU that `--max-pkt-len` asks for: that is a length with Ethernet header and FCS, as
+    /// DPDK counts.
+    pub fn mtu(&self) -> Option<u32> {
+        self.max_pkt_len
+            .map(|length| length.saturating_sub(18).max(MIN_MTU))
+    }
+
+    /// Mbufs that the largest packet takes, where the netdev has an MTU of `netdev`.
+    pub fn mbufs_of_a_packet(&self, netdev: u32) -> u32 {
+        let frame = self.mtu().unwrap_or(netdev) + 14;
+        let room = self.mbuf_size - pmd_api::HEADROOM as u32;
+        match self.scatter {
+            true => frame.div_ceil(room.max(1)),
+            false => 1,
+        }
+    }
+
     /// What only the options together tell.
     fn check(&self) -> Result<(), UsageError> {
         let room = self.mbuf_size - pmd_api::HEADROOM as u32;
         if let Some(length) = self.max_pkt_len
             && length > room
+            && !self.scatter
         {
             return Err(UsageError::Conflict(format!(
                 "packets of {length} bytes (--max-pkt-len) do not fit mbufs of {} bytes with {} of \
-                 headroom, and MANA does not scatter: use --mbuf-size={}",
+                 headroom: use --mbuf-size={} or --enable-scatter",
                 self.mbuf_size,
                 pmd_api::HEADROOM,
                 length + pmd_api::HEADROOM as u32,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use dma_memory::{HugePages, RegionOptions};
 use mana_pmd::{
-    Port, PortConfig, Queues, RxQueue, RxQueueConfig, TxQueue, TxQueueConfig, buffers_needed,
+    Oversize, Port, PortConfig, Queues, RxQueue, RxQueueConfig, TxQueue, TxQueueConfig,
+    buffers_needed,
 };
 use pmd_api::{Pool, PoolConfig};
 
@@ -73,7 +74,11 @@ impl Pools {
             let own = ports.iter().filter(|port| port.info().numa_node == node);
             let rx: Vec<u32> = own
                 .map(Port::info)
-                .flat_map(|i| depths(queues.rx, i.max_rx_queues, args.rxd, i.max_depth))
+                .flat_map(|i| {
+                    let depths = depths(queues.rx, i.max_rx_queues, args.rxd, i.max_depth);
+                    let mbufs = args.mbufs_of_a_packet(i.mtu);
+                    depths.map(move |depth| depth.saturating_mul(mbufs))
+                })
                 .collect();
             let tx: Vec<u32> = ports
                 .iter()
@@ -206,6 +211,12 @@ impl StartedPort {
             tx_memory: Vec::new(),
             rss_key: None,
             rx_interrupts: false,
+            mtu: args.mtu(),
+            // dpdk-testpmd runs with mbufs that don't hold the MTU; here it says so in a warning.
+            oversize: match args.scatter {
+                true => Oversize::Scatter,
+                false => Oversize::Drop,
+            },
             memory: RegionOptions { huge, numa_node },
         })
         .map_err(refused)?;

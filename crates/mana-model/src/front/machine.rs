@@ -302,6 +302,7 @@ fn kernel_ports(index: usize, pci: PciAddress, config: &DeviceConfig) -> Vec<Ker
                 master: None,
                 carrier: None,
                 mtu: (settings.adapter_mtu - 14).min(1500),
+                max_mtu: Some(settings.adapter_mtu - 14),
             },
             link_up: true,
             vport_owner: None,

@@ -5,6 +5,7 @@ mod ethtool;
 pub(crate) mod ioctl;
 mod netlink;
 mod nldev;
+mod rtnetlink;
 mod sysfs;
 mod transport;
 
@@ -101,7 +102,13 @@ impl System for LinuxSystem {
     }
 
     fn netdevs(&self, device: &IbDevice) -> Result<Vec<Netdev>, SystemError> {
-        self.sysfs().netdevs(&device.name)
+        let mut netdevs = self.sysfs().netdevs(&device.name)?;
+        if self.is_this_machine() {
+            for netdev in &mut netdevs {
+                netdev.max_mtu = rtnetlink::max_mtu(&netdev.name);
+            }
+        }
+        Ok(netdevs)
     }
 
     fn netdev_statistics(&self, netdev: &str) -> Result<Vec<(String, u64)>, SystemError> {

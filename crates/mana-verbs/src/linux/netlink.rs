@@ -20,7 +20,7 @@ const DATAGRAM_BYTES: usize = 32 << 10;
 
 /// Driver ids by name of ib device, as far as the kernel tells them.
 pub(super) fn driver_ids() -> HashMap<String, u32> {
-    Socket::open()
+    Socket::open(NETLINK_RDMA)
         .and_then(|socket| socket.driver_ids(TIMEOUT))
         .unwrap_or_else(|errno| {
             tracing::debug!(%errno, "no driver ids by netlink; they are probed");
@@ -28,15 +28,15 @@ pub(super) fn driver_ids() -> HashMap<String, u32> {
         })
 }
 
-struct Socket {
+pub(super) struct Socket {
     fd: OwnedFd,
 }
 
 impl Socket {
-    fn open() -> Result<Self, Errno> {
+    pub(super) fn open(protocol: i32) -> Result<Self, Errno> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: the call takes integers only.
-        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, NETLINK_RDMA) };
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) };
         if fd < 0 {
             return Err(last_errno());
         }
@@ -93,6 +93,32 @@ impl Socket {
         deadline: Instant,
         mut take: impl FnMut(Answer<'_>) -> Progress,
     ) -> Result<(), Errno> {
+        self.send(request)?;
+        let mut datagram = vec![0u8; DATAGRAM_BYTES];
+        while Instant::now() < deadline {
+            let Some(got) = self.receive(&mut datagram)? else {
+                break;
+            };
+            for answer in answers(&datagram[..got], sequence) {
+                if let Progress::Done = take(answer) {
+                    return Ok(());
+                }
+            }
+        }
+        Err(Errno::ETIMEDOUT)
+    }
+
+    /// Sends a request whose answer is one datagram and returns that.
+    pub(super) fn exchange(&self, request: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.set_timeout(TIMEOUT)?;
+        self.send(request)?;
+        let mut datagram = vec![0u8; DATAGRAM_BYTES];
+        let got = self.receive(&mut datagram)?.ok_or(Errno::ETIMEDOUT)?;
+        datagram.truncate(got);
+        Ok(datagram)
+    }
+
+    fn send(&self, request: &[u8]) -> Result<(), Errno> {
         // SAFETY: `request` is valid for reads of its length during the call.
         let sent = unsafe {
             libc::send(
@@ -102,11 +128,12 @@ impl Socket {
                 libc::MSG_NOSIGNAL,
             )
         };
-        if sent < 0 {
-            return Err(last_errno());
-        }
-        let mut datagram = vec![0u8; DATAGRAM_BYTES];
-        while Instant::now() < deadline {
+        if sent < 0 { Err(last_errno()) } else { Ok(()) }
+    }
+
+    /// The length of the next datagram; `None` if none came in time.
+    fn receive(&self, datagram: &mut [u8]) -> Result<Option<usize>, Errno> {
+        loop {
             // SAFETY: `datagram` is exclusively borrowed and valid for writes of its length.
             let got = unsafe {
                 libc::recv(
@@ -116,20 +143,15 @@ impl Socket {
                     0,
                 )
             };
-            let Ok(got) = usize::try_from(got) else {
-                match last_errno() {
-                    Errno::EINTR => continue,
-                    Errno::EAGAIN => break,
+            match usize::try_from(got) {
+                Ok(got) => return Ok(Some(got)),
+                Err(_) => match last_errno() {
+                    Errno::EINTR => {}
+                    Errno::EAGAIN => return Ok(None),
                     errno => return Err(errno),
-                }
-            };
-            for answer in answers(&datagram[..got], sequence) {
-                if let Progress::Done = take(answer) {
-                    return Ok(());
-                }
+                },
             }
         }
-        Err(Errno::ETIMEDOUT)
     }
 
     fn set_timeout(&self, timeout: Duration) -> Result<(), Errno> {
@@ -231,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_kernel_without_the_protocol_tells_no_ids() {
-        if let Err(errno) = Socket::open() {
+        if let Err(errno) = Socket::open(NETLINK_RDMA) {
             assert_eq!(errno, Errno::EPROTONOSUPPORT);
             assert_eq!(driver_ids(), HashMap::new());
         }

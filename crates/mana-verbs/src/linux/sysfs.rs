@@ -140,6 +140,8 @@ fn netdev(name: String, path: &Path) -> Result<Option<Netdev>, SystemError> {
         up: flags & IFF_UP != 0,
         master: master(&path.join("master"))?,
         mtu,
+        // Not in sysfs; see `rtnetlink`.
+        max_mtu: None,
         carrier: carrier(&carrier_path, read(&carrier_path))?,
     }))
 }
@@ -358,6 +360,7 @@ mod tests {
             up: false,
             master: None,
             mtu: 1500,
+            max_mtu: None,
             carrier: None,
         };
         let second = Netdev {
@@ -367,6 +370,7 @@ mod tests {
             up: true,
             master: Some("eth1".to_owned()),
             mtu: 1500,
+            max_mtu: None,
             carrier: Some(true),
         };
         assert_eq!(tree.sysfs().netdevs("mana_0").unwrap(), [first, second]);

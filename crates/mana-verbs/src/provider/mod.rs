@@ -7,6 +7,7 @@ mod choice;
 mod driver_id;
 #[cfg(feature = "rdma-core")]
 mod rdma;
+mod sizes;
 mod uverbs;
 
 use std::fmt;

@@ -11,6 +11,7 @@ use uverbs_abi::{Attribute, DoorbellKind, Errno, IbDevice, Transport, Value, wir
 use zerocopy::IntoBytes;
 
 use super::caller::Caller;
+use super::sizes::receive_segments;
 use super::{
     Buffer, Channel, CqRequest, CreatedCq, CreatedMr, CreatedRss, CreatedSendQueue, Handle,
     ObjectKind, Provider, RssRequest, SendQueueRequest, WorkQueueRequest, driver_id,
@@ -355,7 +356,10 @@ impl Provider for UverbsProvider {
             reserved: 0,
         };
         let user_handle = self.user_handle();
-        let (max_sge, flags) = (1u32, 0u32);
+        // The kernel does nothing with it; libmana would say the same for this ring.
+        let (max_wr, bytes) = (request.max_wr, request.ring.bytes);
+        let max_sge = receive_segments(max_wr, bytes).unwrap_or(1);
+        let flags = 0u32;
         let (mut granted_wr, mut granted_sge, mut number) = (0u32, 0u32, 0u32);
         let mut attributes = [
             Attribute::new(attr::WQ_HANDLE, Value::NewHandle(0)),

@@ -85,6 +85,17 @@ fn lengths_that_no_mbuf_holds_are_refused_with_the_mbuf_size_that_does() {
     assert!(error("--max-pkt-len=9018").contains("--mbuf-size=9146"));
     assert!(error("--txpkts=64,4096").contains("--mbuf-size=4224"));
     parse("--max-pkt-len=9018 --mbuf-size=9146").unwrap();
+    let scattered = parse("--max-pkt-len=9018 --enable-scatter").unwrap();
+    assert_eq!(
+        (scattered.mtu(), scattered.mbufs_of_a_packet(1500)),
+        (Some(9000), 5)
+    );
+    assert_eq!(
+        parse("--max-pkt-len=9018 --mbuf-size=9146")
+            .unwrap()
+            .mbufs_of_a_packet(1500),
+        1
+    );
     parse("--txpkts=64,4096 --mbuf-size=4224").unwrap();
 }
 

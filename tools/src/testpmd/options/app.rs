@@ -54,6 +54,8 @@ pub enum AppOption {
     PortTopology,
     /// `--stats-period`.
     StatsPeriod,
+    /// `--enable-scatter`.
+    EnableScatter,
     /// `--max-pkt-len`.
     MaxPktLen,
     /// `--auto-start`.
@@ -330,7 +332,11 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
         value("pkt-filter-drop-queue", Meaningless, NO_DEVICE_FEATURE),
         value("max-lro-pkt-size", Meaningless, NO_DEVICE_FEATURE),
         flag("enable-lro", Meaningless, NO_DEVICE_FEATURE),
-        flag("enable-scatter", Meaningless, NO_DEVICE_FEATURE),
+        flag(
+            "enable-scatter",
+            EnableScatter,
+            "packets larger than an mbuf arrive in several",
+        ),
         value("rxoffs", Meaningless, NO_DEVICE_FEATURE),
         value("rxpkts", Meaningless, NO_DEVICE_FEATURE),
         value("rxhdrs", Meaningless, NO_DEVICE_FEATURE),

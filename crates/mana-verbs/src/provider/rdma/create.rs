@@ -10,7 +10,7 @@ use super::extended::Extended;
 use super::ffi;
 use super::memory::{Fit, Offered};
 use super::objects::{Domain, Object};
-use super::sizes::send_segments;
+use crate::provider::sizes::send_segments;
 use crate::provider::{
     Buffer, CqRequest, CreatedCq, CreatedMr, CreatedSendQueue, Handle, SendQueueRequest,
 };

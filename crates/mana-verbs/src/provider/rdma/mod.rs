@@ -19,7 +19,6 @@ mod memory;
 mod objects;
 mod open;
 mod receive;
-mod sizes;
 #[cfg(test)]
 mod tests;
 

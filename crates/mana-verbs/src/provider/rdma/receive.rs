@@ -9,7 +9,7 @@ use super::extended::Extended;
 use super::ffi;
 use super::memory::Fit;
 use super::objects::{Object, WorkQueue};
-use super::sizes::receive_segments;
+use crate::provider::sizes::receive_segments;
 use crate::provider::{CreatedRss, Handle, RssRequest, WorkQueueRequest};
 use crate::{QueueIds, VerbsError, operation};
 

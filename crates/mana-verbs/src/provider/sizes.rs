@@ -4,6 +4,7 @@
 /// A page of the device.
 const PAGE: u64 = 4096;
 /// Segments of a work request to send at most, in every release.
+#[cfg(feature = "rdma-core")]
 const MAX_SEND_SEGMENTS: u32 = 30;
 /// Segments of a receive buffer at most.
 const MAX_RECEIVE_SEGMENTS: u32 = 15;
@@ -22,6 +23,7 @@ const fn work_request(segments: u32) -> u64 {
 
 /// The most segments for which libmana gives `max_wr` work requests to send a ring of `bytes`. The
 /// kernel does nothing with the number, and the device counts in bytes.
+#[cfg(feature = "rdma-core")]
 pub(super) fn send_segments(max_wr: u32, bytes: u64) -> Option<u32> {
     (1..=MAX_SEND_SEGMENTS)
         .rev()
@@ -52,16 +54,23 @@ mod tests {
     #[test]
     fn rings_of_the_driver_are_reached_at_every_depth() {
         for depth in [64, 128, 256, 1024, 65_536] {
+            #[cfg(feature = "rdma-core")]
             // 64 bytes a packet to send hold 3 segments, 32 bytes a receive buffer one.
             assert_eq!(send_segments(depth, u64::from(depth) * 64), Some(3));
             let bytes = (u64::from(depth) * 32).max(4096);
             assert_eq!(receive_segments(depth, bytes), Some(1));
         }
+        #[cfg(feature = "rdma-core")]
         assert_eq!(send_segments(256, 131_072), Some(30));
+        // Scattered packets: WQEs of 2 to 8 units, rounded up to a power of two.
+        for (bytes, fewest) in [(64, 2), (128, 4), (256, 8)] {
+            assert_eq!(receive_segments(256, 256 * bytes), Some(fewest));
+        }
     }
 
     #[test]
     fn other_rings_are_not() {
+        #[cfg(feature = "rdma-core")]
         for bytes in [0, 2048, 4096, 12_288, 262_144] {
             assert_eq!(send_segments(256, bytes), None, "{bytes}");
         }
