@@ -20,6 +20,13 @@ pub(crate) fn capabilities(limits: &Limits) -> Capabilities {
     can.rx_rss = Support::Yes;
     can.rx_hash = Support::Yes;
     can.rx_scatter = Support::Yes;
+    can.rx_packet_type = Support::Yes;
+    // mana_ib asks for 4 (§3.6); completions of 8 would be taken.
+    can.rx_completion_of_8 = Support::NotByKernel;
+    // Receive queues are made together, by the RSS queue pair (§4.6).
+    can.queue_start_stop = Support::NotByKernel;
+    // The kernel takes a key when it makes the receive queues, only.
+    can.rss_key_update = Support::NotByKernel;
     can.mtu_set = Support::Yes;
     can.rx_interrupt = match limits.silent {
         true => Support::NotByKernel,

@@ -49,6 +49,9 @@ pub struct PortConfig {
     pub mtu: Option<u32>,
     /// What becomes of packets larger than a receive buffer.
     pub oversize: Oversize,
+    /// Whether VLAN tags stay in received packets. The device strips them always, so each is put back
+    /// in software, with priority and drop-eligible bit 0, which the device does not deliver.
+    pub keep_vlan_tags: bool,
     /// Pages and NUMA node of the rings. Without a node here they go to the device's node, where
     /// that can be had.
     pub memory: RegionOptions,

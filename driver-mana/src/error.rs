@@ -236,6 +236,12 @@ pub enum Error {
         /// Buffers of a packet at most.
         max_segments: u32,
     },
+    /// A Toeplitz key of another length than the hardware's.
+    #[error("an RSS key of {given} bytes: it must have 40")]
+    RssKey {
+        /// Bytes of the key.
+        given: usize,
+    },
     /// An MTU that the adapter does not have.
     #[error("an MTU of {given}: it must be from {min} to {max} bytes on this port")]
     Mtu {

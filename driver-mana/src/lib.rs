@@ -86,8 +86,8 @@ pub use info::PortInfo;
 pub use limits::{MAX_DEPTH, MAX_RX_QUEUES, MIN_DEPTH};
 pub use missed::Missed;
 pub use mtu::{MIN_MTU, Oversize};
-pub use port::{Port, Queues, RecoveryConfig};
-pub use queue::{QueueError, RxQueue, TxQueue};
+pub use port::{Link, Port, Queues, RecoveryConfig};
+pub use queue::{QueueError, RxDescriptor, RxQueue, TxDescriptor, TxQueue};
 pub use selector::Selector;
 pub use xstats::Xstat;
 

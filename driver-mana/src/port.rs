@@ -1,8 +1,10 @@
 //! A port from open to close.
 
 mod adapter;
+mod link;
 mod mtu;
 mod recovery;
+mod rss;
 mod signals;
 mod watchdog;
 
@@ -28,6 +30,7 @@ use recovery::Recovery;
 use signals::Signals;
 use watchdog::Watchdog;
 
+pub use link::Link;
 pub use recovery::RecoveryConfig;
 
 /// The queues of a started port, handed out by [`Port::start`] and taken back by [`Port::stop`].

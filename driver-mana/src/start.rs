@@ -207,6 +207,7 @@ impl Start<'_> {
                 depth: queue.depth,
                 pool: queue.pool.clone(),
                 segments: self.config.rx_segments(&queue.pool),
+                keep_vlan_tags: self.config.keep_vlan_tags,
                 lkey,
                 interrupts,
                 counters: counters(self.rx_counters, index),

@@ -79,6 +79,10 @@ capabilities! {
     rx_hash,
     /// Receive: packets larger than one buffer.
     rx_scatter,
+    /// Receive: packet type, told when asked for.
+    rx_packet_type,
+    /// Receive: up to 8 packets in one completion.
+    rx_completion_of_8,
     /// Changing the redirection table while the port runs.
     reta_update,
     /// Choosing which fields are hashed.
@@ -101,6 +105,8 @@ capabilities! {
     device_statistics,
     /// Going on after the device was reset.
     reset_recovery,
+    /// Starting and stopping single queues.
+    queue_start_stop,
     /// Use by several processes.
     multi_process,
 }

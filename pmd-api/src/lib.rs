@@ -43,8 +43,8 @@ pub use capabilities::{Capabilities, Support};
 pub use interrupt::{Armed, InterruptError, RxInterrupt, Wake};
 pub use mbuf::{Mbuf, MbufError, SegmentRef, Segments, SegmentsMut};
 pub use offload::{
-    Checksum, ChecksumError, HashType, InternetSum, OffloadError, RxWord, TxFlags, TxOffload,
-    TxWord, VLAN_PRESENT,
+    Checksum, ChecksumError, HashType, InternetSum, L3Type, L4Type, OffloadError, PacketType,
+    RSS_KEY, RxWord, Toeplitz, TxFlags, TxOffload, TxWord, VLAN_PRESENT,
 };
 pub use pool::{ExternalMemory, Pool, PoolConfig, PoolError, PoolExhausted, PoolId};
 pub use shadow::{Posted, PostedGroups, RxShadowRing, ScatterShadowRing, TxShadowRing};

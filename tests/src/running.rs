@@ -22,6 +22,8 @@ pub struct Plan {
     pub packet: u32,
     /// The MTU, if not the netdev's.
     pub mtu: Option<u32>,
+    /// Whether stripped VLAN tags are put back.
+    pub keep_vlan_tags: bool,
     /// What becomes of larger packets than one buffer holds.
     pub oversize: Oversize,
     /// Buffers of each of the two pools beyond the least that the driver asks for.
@@ -48,6 +50,7 @@ impl Default for Plan {
             depth: 64,
             packet: 2048,
             mtu: None,
+            keep_vlan_tags: false,
             oversize: Oversize::Refuse,
             spare: 64,
             cache: 0,
@@ -104,6 +107,7 @@ impl Plan {
             rx_interrupts: self.rx_interrupts,
             rss_key: self.rss_key,
             mtu: self.mtu,
+            keep_vlan_tags: self.keep_vlan_tags,
             oversize: self.oversize,
             memory: self.memory(),
         }

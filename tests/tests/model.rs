@@ -61,6 +61,7 @@ suites! {
     garbage_cqe
     vport_offset
     queue_ids
+    queue_status
     rx_interrupt
     rx_wakeup
     device_fatal

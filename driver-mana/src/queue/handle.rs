@@ -82,6 +82,33 @@ impl RxQueue {
     pub fn segments(&self) -> u32 {
         self.owner.look(RxCore::segments).unwrap_or(1)
     }
+
+    /// Packets that have arrived and wait for a burst. Looks at the completion of each.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.owner.look(RxCore::waiting).unwrap_or(0)
+    }
+
+    /// What the descriptor `offset` places behind the next one is at. Of 0 to the depth, exclusive.
+    #[must_use]
+    pub fn descriptor_status(&self, offset: u32) -> Option<RxDescriptor> {
+        let status = |waiting: u32, posted: u32| match offset {
+            _ if offset < waiting => RxDescriptor::Done,
+            _ if offset < posted => RxDescriptor::Available,
+            _ => RxDescriptor::Unavailable,
+        };
+        let (waiting, posted) = (self.waiting(), self.posted());
+        (offset < self.depth).then(|| status(waiting, posted))
+    }
+
+    /// The variant of the burst that this queue runs, in words.
+    #[must_use]
+    pub fn burst_variant(&self) -> String {
+        match self.segments() {
+            1 => "scalar, one buffer a packet".to_owned(),
+            segments => format!("scalar, scattered over up to {segments} buffers"),
+        }
+    }
 }
 
 impl RxBurst for RxQueue {
@@ -95,6 +122,26 @@ impl RxBurst for RxQueue {
             }
         }
     }
+}
+
+/// What a receive descriptor is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RxDescriptor {
+    /// Its packet has arrived and waits for a burst.
+    Done,
+    /// Its buffers are the device's.
+    Available,
+    /// It has no buffers: they are posted with one of the next bursts, if the pool has some.
+    Unavailable,
+}
+
+/// What a transmit descriptor is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TxDescriptor {
+    /// Its packet is the device's.
+    Full,
+    /// It is free.
+    Done,
 }
 
 /// A transmit queue of a started port. Owned by one thread at a time.
@@ -149,6 +196,24 @@ impl TxQueue {
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.owner.look(TxCore::in_flight).unwrap_or(0)
+    }
+
+    /// What the descriptor `offset` places behind the oldest one in use is at. Of 0 to the depth,
+    /// exclusive. Completions that were not looked for yet don't count: see
+    /// [`TxBurst::reclaim`].
+    #[must_use]
+    pub fn descriptor_status(&self, offset: u32) -> Option<TxDescriptor> {
+        let status = match offset < self.in_flight() {
+            true => TxDescriptor::Full,
+            false => TxDescriptor::Done,
+        };
+        (offset < self.depth).then_some(status)
+    }
+
+    /// The variant of the burst that this queue runs, in words.
+    #[must_use]
+    pub fn burst_variant(&self) -> String {
+        "scalar, prebuilt work requests for simple packets".to_owned()
     }
 }
 

@@ -28,7 +28,7 @@ use pmd_api::Pool;
 
 pub(crate) use counters::{Counters, Details, TX_ERRORS};
 pub(crate) use gate::{Control, gate};
-pub use handle::{RxQueue, TxQueue};
+pub use handle::{RxDescriptor, RxQueue, TxDescriptor, TxQueue};
 pub(crate) use interrupt::Sleep;
 pub(crate) use lkeys::Lkeys;
 pub(crate) use rx::RxCore;
@@ -85,6 +85,8 @@ pub(crate) struct RxSetup {
     pub(crate) pool: Pool,
     /// Buffers of a packet.
     pub(crate) segments: u32,
+    /// Whether stripped VLAN tags are put back.
+    pub(crate) keep_vlan_tags: bool,
     /// The key under which the pool is registered.
     pub(crate) lkey: u32,
     /// The CQ's channel, if the port has receive interrupts.

@@ -1,7 +1,7 @@
 //! Reception.
 //!
-//! The hot loop takes completions of one packet each. Coalesced ones (up to four packets, all with the
-//! same flags) are taken by a function of their own; what is rare leaves the loop and is handled
+//! The hot loop takes completions of one packet each. Coalesced ones (up to eight packets, all
+//! with the same flags; kernels ask for four) are taken by a function of their own; what is rare leaves the loop and is handled
 //! outside it, after the packets so far went to the caller (reference/mana-hardware.md §3.6).
 
 use std::sync::Arc;
@@ -17,14 +17,13 @@ use super::{Counters, QueueError, RxSetup};
 
 /// Buffers that must be missing before the ring is refilled, at most.
 const REFILL_THRESHOLD: u32 = 32;
-/// Packets of a coalesced completion.
-const COALESCED: usize = 4;
 
 /// Bits of a completion's first word that are its type. The client type beside it is not looked at:
 /// a CQ of ours serves one queue of one client.
 const TYPE_MASK: u64 = 0x3F;
 const OKAY: u64 = rx::OKAY as u64;
 const COALESCED_4: u64 = rx::COALESCED_4 as u64;
+const COALESCED_8: u64 = rx::COALESCED_8 as u64;
 const OBJECT_FENCE: u64 = rx::OBJECT_FENCE as u64;
 const TRUNCATED: u64 = rx::TRUNCATED as u64;
 
@@ -34,6 +33,7 @@ pub(crate) struct RxCore {
     /// Before the rings' memory, which is in `state`.
     buffers: Buffers,
     pub(super) state: RxState,
+    keep_vlan_tags: bool,
     /// How the queue wakes its owner.
     pub(super) interrupts: Option<CompletionChannel>,
 }
@@ -91,6 +91,7 @@ impl RxCore {
             depth,
             pool,
             segments,
+            keep_vlan_tags,
             lkey,
             interrupts,
             counters,
@@ -113,12 +114,14 @@ impl RxCore {
                 index,
                 counters,
             },
+            keep_vlan_tags,
             interrupts,
         };
         core.refill();
         // The first filling is no refill.
-        core.counters.deficit_max.set(core.unfilled.into());
-        core.counters.ring_empty.set(0);
+        let state = &core.state;
+        (state.counters.deficit_max).set(state.unfilled.into());
+        state.counters.ring_empty.set(0);
         Ok(core)
     }
 
@@ -143,32 +146,35 @@ impl RxCore {
         &self.state.counters
     }
 
-    /// Counts what arrived and was not received as lost, and tells how much that is.
-    pub(crate) fn lose(&mut self) -> u64 {
+    /// Packets that arrived and were not received yet, as far as completions tell.
+    pub(crate) fn waiting(&self) -> u32 {
         let packets = |cqe: &Cqe, from| {
-            let rest = (from..COALESCED).take_while(|&i| cqe.rx_packet(i).0 != 0);
-            rest.count() as u64
+            let rest = (from..most(cqe)).take_while(|&i| packet(cqe, i).0 != 0);
+            rest.count() as u32
         };
-        let mut lost = self
-            .state
-            .partial
-            .take()
-            .map_or(0, |(cqe, next)| packets(&cqe, next));
+        let partial = self.state.partial.as_ref();
+        let mut waiting = partial.map_or(0, |(cqe, next)| packets(cqe, *next));
         let cq = &self.state.rings.cq;
         let mut cursor = cq.cursor();
-        for _ in 0..self.state.depth {
-            if self.state.failed || !cq.is_ready(cursor) {
-                break;
-            }
-            lost += match cq.load(cursor, 0) & TYPE_MASK {
+        // No more than there are buffers, whatever the device wrote.
+        while waiting < self.buffers.len() && !self.state.failed && cq.is_ready(cursor) {
+            waiting += match cq.load(cursor, 0) & TYPE_MASK {
                 OKAY => 1,
-                COALESCED_4 => packets(&cq.cqe(cursor), 0),
+                COALESCED_4 | COALESCED_8 => packets(&cq.cqe(cursor), 0),
                 _ => 0,
             };
             cursor = cq.next(cursor);
+            if cursor.head().wrapping_sub(cq.cursor().head()) >= self.state.depth {
+                break;
+            }
         }
-        // No more than there were buffers, whatever the device wrote.
-        let lost = lost.min(self.buffers.len().into());
+        waiting.min(self.buffers.len())
+    }
+
+    /// Counts what arrived and was not received as lost, and tells how much that is.
+    pub(crate) fn lose(&mut self) -> u64 {
+        let lost = self.waiting().into();
+        self.state.partial = None;
         self.state.counters.errors.add(lost);
         lost
     }
@@ -198,10 +204,14 @@ impl RxCore {
 
     /// See [`pmd_api::RxBurst::rx_burst`].
     pub(super) fn burst(&mut self, batch: &mut Batch) -> usize {
-        match &mut self.buffers {
+        let received = match &mut self.buffers {
             Buffers::Single(buffers) => self.state.burst(buffers, batch),
             Buffers::Scatter(buffers) => self.state.burst(buffers, batch),
+        };
+        if self.keep_vlan_tags {
+            put_tags_back(batch, received);
         }
+        received
     }
 }
 
@@ -233,7 +243,7 @@ impl RxState {
                             left = Left::BadLength;
                             break;
                         }
-                    } else if head & TYPE_MASK == COALESCED_4 {
+                    } else if matches!(head & TYPE_MASK, COALESCED_4 | COALESCED_8) {
                         let cqe = cq.cqe(cursor);
                         cursor = cq.next(cursor);
                         (self.partial, left) = coalesced(&posted, &mut taken, room, cqe, 0);
@@ -362,6 +372,34 @@ fn take(posted: &impl Noted, taken: &mut Taken, len: u32, hash: u32, flags: u32)
     good
 }
 
+/// Packets of a coalesced completion at most.
+#[inline]
+fn most(cqe: &Cqe) -> usize {
+    match cqe.head().cqe_type() {
+        rx::COALESCED_8 => 8,
+        _ => 4,
+    }
+}
+
+/// Length and hash of packet `index` of a coalesced completion.
+#[inline]
+fn packet(cqe: &Cqe, index: usize) -> (u32, u32) {
+    match cqe.head().cqe_type() {
+        rx::COALESCED_8 => cqe.rx_packet_of_8(index),
+        _ => cqe.rx_packet(index),
+    }
+}
+
+/// The last `received` packets of a batch have their VLAN tags again.
+#[cold]
+fn put_tags_back(batch: &mut Batch, received: usize) {
+    let packets = batch.as_mut_slice().iter_mut().rev().take(received);
+    for mbuf in packets {
+        // A fresh packet has its buffer alone and headroom; one too short for a tag keeps it beside.
+        let _ = mbuf.restore_vlan();
+    }
+}
+
 /// Takes the packets of a coalesced completion from the `next` one on. Returns what is left of it.
 #[inline(never)]
 fn coalesced(
@@ -371,8 +409,9 @@ fn coalesced(
     cqe: Cqe,
     mut next: usize,
 ) -> (Option<(Cqe, usize)>, Left) {
-    while next < COALESCED {
-        let (len, hash) = cqe.rx_packet(next);
+    let most = most(&cqe);
+    while next < most {
+        let (len, hash) = packet(&cqe, next);
         // The list ends at length 0; a list without a packet makes no sense but harms nobody.
         if len == 0 {
             break;
@@ -382,7 +421,7 @@ fn coalesced(
         }
         next += 1;
         if !take(posted, taken, len, hash, cqe.dword(1)) {
-            let rest = (next < COALESCED).then_some((cqe, next));
+            let rest = (next < most).then_some((cqe, next));
             return (rest, Left::BadLength);
         }
     }

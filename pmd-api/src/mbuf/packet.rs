@@ -1,7 +1,9 @@
 //! What a packet's metadata says of its way in and its way out.
 
-use super::Mbuf;
-use crate::offload::{Checksum, HashType, OffloadError, RxWord, TxOffload, TxWord};
+use super::{Mbuf, MbufError};
+use crate::offload::{
+    Checksum, HashType, OffloadError, PacketType, RxWord, TxOffload, TxWord, VLAN_ID, VLAN_PRESENT,
+};
 
 impl Mbuf {
     /// The receive word, all results at once.
@@ -20,6 +22,40 @@ impl Mbuf {
     #[inline]
     pub fn vlan(&self) -> Option<u16> {
         self.rx_word().vlan()
+    }
+
+    /// Puts the VLAN tag that the device stripped off back behind the addresses, with priority and
+    /// drop-eligible bit 0: the device does not deliver them. Tells whether there was one;
+    /// [`Mbuf::vlan`] is `None` afterwards.
+    ///
+    /// # Errors
+    /// The buffer is shared, has no headroom of 4 bytes, or the first segment not 12 bytes.
+    pub fn restore_vlan(&mut self) -> Result<bool, MbufError> {
+        const ADDRESSES: usize = 12;
+        let Some(id) = self.vlan() else {
+            return Ok(false);
+        };
+        let len = self.data_len();
+        if len < ADDRESSES {
+            return Err(MbufError::TooShort {
+                wanted: ADDRESSES,
+                len,
+            });
+        }
+        self.prepend(4)?;
+        let data = self.data_mut().ok_or(MbufError::Shared)?;
+        data.copy_within(4..4 + ADDRESSES, 0);
+        data[ADDRESSES..ADDRESSES + 2].copy_from_slice(&[0x81, 0x00]);
+        data[ADDRESSES + 2..ADDRESSES + 4].copy_from_slice(&id.to_be_bytes());
+        let rx = &self.line().rx;
+        rx.set(rx.get() & !(VLAN_PRESENT | VLAN_ID));
+        Ok(true)
+    }
+
+    /// What the packet is by its own headers, as far as its first segment goes. Computed when asked:
+    /// devices don't tell.
+    pub fn packet_type(&self) -> PacketType {
+        PacketType::parse(self.data())
     }
 
     /// What the device says of the IPv4 header's checksum.

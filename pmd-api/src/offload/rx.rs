@@ -70,7 +70,7 @@ impl HashType {
 #[repr(transparent)]
 pub struct RxWord(u32);
 
-const VLAN_ID: u32 = 0xFFF;
+pub(crate) const VLAN_ID: u32 = 0xFFF;
 /// Bit of the receive word that says that a VLAN tag was stripped.
 pub const VLAN_PRESENT: u32 = 1 << 12;
 const OUTER_IP: (u32, u32) = (1 << 13, 1 << 14);

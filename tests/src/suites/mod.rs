@@ -16,6 +16,7 @@ mod mtu;
 mod pool_exhaustion;
 mod port_stats;
 mod queue_ids;
+mod queue_status;
 mod rejects;
 pub mod restart;
 mod ring_laps;
@@ -92,6 +93,7 @@ pub const ALL: &[Suite] = &[
     garbage_cqe::SUITE,
     vport_offset::SUITE,
     queue_ids::SUITE,
+    queue_status::SUITE,
     rx_interrupt::SUITE,
     rx_wakeup::SUITE,
     device_fatal::SUITE,

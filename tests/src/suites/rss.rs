@@ -1,10 +1,12 @@
 //! As DTS "rss": an independent Toeplitz says where a packet must arrive.
 
-use pmd_api::HashType;
+use pmd_api::{Batch, HashType, RxBurst, Toeplitz};
+
+use mana_pmd::{Error, PortConfig, RxQueueConfig, TxQueueConfig};
 
 use super::{Needs, Suite, capture};
 use crate::packets::{Kind, frame};
-use crate::toeplitz::{VECTOR_KEY, VECTORS_V4, VECTORS_V6, hash, input, queue};
+use crate::toeplitz::{self, VECTOR_KEY, VECTORS_V4, VECTORS_V6, hash, input, queue};
 use crate::{Plan, Rig, Running};
 
 pub(super) const SUITE: Suite = Suite {
@@ -37,8 +39,52 @@ fn run(rig: &Rig) {
         for bytes in vectors() {
             check(&mut running, &key, &bytes, queues);
         }
+        assert_eq!(running.port.rss_key(), key);
+        let table = running.port.rss_table().expect("it is configured");
+        assert!((0..64).all(|entry| usize::from(table[entry]) == entry % queues));
+        let refused = running.port.set_rss_key(&key);
+        assert!(matches!(refused, Err(Error::Started)), "{refused:?}");
         running.finish();
     }
+    keys(rig);
+}
+
+/// A key is exchanged between two starts; one of another length never is.
+fn keys(rig: &Rig) {
+    let plan = Plan::queues(4, 1);
+    let (pool, other) = (plan.pool("received"), [0x5A; 40]);
+    let mut port = rig.open();
+    assert!(matches!(
+        port.set_rss_key(&other),
+        Err(Error::NotConfigured)
+    ));
+    port.configure(PortConfig {
+        rx: vec![RxQueueConfig { depth: 64, pool }; 4],
+        tx: vec![TxQueueConfig { depth: 64 }],
+        ..PortConfig::default()
+    })
+    .expect("it is configured");
+    assert_eq!(port.rss_key(), VECTOR_KEY);
+    port.set_rss_key(&other).expect("40 bytes");
+    for length in [0, 39, 41, 52] {
+        let refused = port.set_rss_key(&vec![1; length]);
+        assert!(matches!(refused, Err(Error::RssKey { given }) if given == length));
+    }
+    assert_eq!(port.rss_key(), other);
+    // All bits of the windows repeat, so the hash is 0 or the window: seen by the packet.
+    let mut queues = port.start().expect("it starts");
+    let bytes = frame(Kind::UdpV4, 3, 3, 90);
+    rig.device().deliver(&bytes);
+    let mut batch = Batch::with_capacity(4);
+    let arrived = rig.until(|| queues.rx.iter_mut().any(|rx| rx.rx_burst(&mut batch) > 0));
+    assert!(arrived, "nothing arrived");
+    let hash = batch.as_slice()[0].hash().map(|(hash, _)| hash);
+    assert_eq!(
+        hash,
+        input(&bytes).map(|covered| toeplitz::hash(&other, &covered))
+    );
+    drop(batch);
+    port.stop(queues).expect("it stops");
 }
 
 /// Delivers a frame; it must arrive where it must, with the right hash. Returns the queue.
@@ -49,6 +95,8 @@ fn check(running: &mut Running<'_>, key: &[u8; 40], bytes: &[u8], queues: usize)
     assert_eq!(one.queue, queue(key, bytes, queues), "{bytes:02x?}");
     assert!(one.mbuf.to_vec() == bytes);
     if queues > 1 {
+        // What software computes is what the device does.
+        assert_eq!(Toeplitz::new(key).packet(bytes), one.mbuf.hash());
         let expected = input(bytes).map(|covered| (hash(key, &covered), covers(&covered, bytes)));
         assert_eq!(one.mbuf.hash(), expected, "{bytes:02x?}");
     }

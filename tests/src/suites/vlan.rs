@@ -1,6 +1,7 @@
 //! As DTS "vlan": tags inserted on the way out and stripped on the way in.
 
-use pmd_api::{TxFlags, TxOffload};
+use mana_pmd::Oversize;
+use pmd_api::{L4Type, TxFlags, TxOffload};
 
 use super::{Needs, Suite, capture};
 use crate::packets::{Kind, frame};
@@ -62,6 +63,42 @@ fn run(rig: &Rig) {
         }
     }
     running.finish();
+    kept(rig);
+}
+
+/// Tags stay in the packet, whether it is one buffer or several; priority and drop-eligible bit, which
+/// the device does not deliver, are 0.
+fn kept(rig: &Rig) {
+    for packet in [2048, 100] {
+        let plan = Plan {
+            packet,
+            keep_vlan_tags: true,
+            mtu: Some(1400),
+            oversize: Oversize::Scatter,
+            spare: 64 + 64 * 15,
+            ..Plan::default()
+        };
+        let mut running = Running::start(rig, &plan);
+        let plain = frame(Kind::UdpV4, 9, 1, 1000);
+        for tci in tags() {
+            running.rig.device().deliver(&tagged(&plain, tci));
+            running.rig.device().deliver(&plain);
+            let received = running.receive(2);
+            let [first, second] = &received[..] else {
+                panic!("two packets")
+            };
+            assert!(
+                first.mbuf.to_vec() == tagged(&plain, tci & 0xFFF),
+                "{tci:#06x}"
+            );
+            assert_eq!((first.mbuf.vlan(), first.mbuf.packet_len()), (None, 1004));
+            assert!(second.mbuf.to_vec() == plain);
+            // UDP over IPv4, behind the tag.
+            let found = first.mbuf.packet_type();
+            assert_eq!((found.vlan_tags, found.l4), (1, L4Type::Udp));
+        }
+        running.finish();
+    }
 }
 
 /// The long OOB and the longest gather list in one WQE, the largest that there is.

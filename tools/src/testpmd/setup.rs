@@ -212,6 +212,7 @@ impl StartedPort {
             rss_key: None,
             rx_interrupts: false,
             mtu: args.mtu(),
+            keep_vlan_tags: false,
             // dpdk-testpmd runs with mbufs that don't hold the MTU; here it says so in a warning.
             oversize: match args.scatter {
                 true => Oversize::Scatter,
