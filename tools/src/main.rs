@@ -5,6 +5,7 @@
 mod conformance;
 mod model;
 mod program;
+mod telemetry;
 mod testpmd;
 
 use std::process::ExitCode;

@@ -5,6 +5,7 @@ use tracing::level_filters::LevelFilter;
 use super::cores::{parse_list, parse_mask};
 use super::getopt::{Given, UsageError};
 use super::options::{EAL, EalOption};
+use crate::telemetry;
 
 /// What was asked for left of `--`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,6 +22,8 @@ pub struct EalArgs {
     pub no_huge: bool,
     /// Level of the log on standard error; `None` for warnings.
     pub log_level: Option<LevelFilter>,
+    /// `--file-prefix`, `--no-telemetry`, `--metrics`.
+    pub telemetry: telemetry::Options,
     /// `-v`.
     pub version: bool,
     /// `--help`.
@@ -74,6 +77,29 @@ impl EalArgs {
                     )
                 })?;
                 self.log_level = self.log_level.max(Some(level));
+            }
+            EalOption::FilePrefix => {
+                if matches!(given.value.as_str(), "" | "." | "..") || given.value.contains('/') {
+                    return Err(bad(given, "expected the name of a folder"));
+                }
+                self.telemetry.file_prefix.clone_from(&given.value);
+            }
+            EalOption::Telemetry => self.telemetry.socket = true,
+            EalOption::NoTelemetry => self.telemetry.socket = false,
+            EalOption::Metrics => {
+                let port = || {
+                    given
+                        .value
+                        .parse()
+                        .map(|port| ([127, 0, 0, 1], port).into())
+                };
+                let address = given.value.parse().or_else(|_| port());
+                self.telemetry.metrics = Some(address.map_err(|_| {
+                    bad(
+                        given,
+                        "expected PORT or ADDRESS:PORT, as in 127.0.0.1:9876 or [::1]:9876",
+                    )
+                })?);
             }
             EalOption::Version => self.version = true,
             EalOption::Help => self.help = true,
@@ -136,7 +162,7 @@ mod tests {
     #[test]
     fn an_option_without_meaning_is_accepted_with_one_line_that_says_so() {
         let args = parse("-n 4 --file-prefix x -l1-2 --proc-type=primary -m 512").unwrap();
-        assert_eq!(args.notes.len(), 4);
+        assert_eq!(args.notes.len(), 3);
         assert_eq!(
             args.notes[0],
             "option -n has no meaning here: memory channels are the memory controller's business"
@@ -157,6 +183,25 @@ mod tests {
             assert_eq!(parse(line).unwrap().log_level, Some(level), "{line}");
         }
         assert!(parse("--log-level=loud").is_err());
+    }
+
+    #[test]
+    fn telemetry_is_served_under_rte_unless_told_otherwise_and_metrics_on_loopback() {
+        assert_eq!(parse("").unwrap().telemetry, telemetry::Options::default());
+        let line = "--no-telemetry --file-prefix=x --metrics 9876";
+        let told = parse(line).unwrap().telemetry;
+        assert_eq!((told.socket, told.file_prefix.as_str()), (false, "x"));
+        assert_eq!(told.metrics, Some(([127, 0, 0, 1], 9876).into()));
+        let told = parse("--metrics=[::1]:1").unwrap().telemetry;
+        assert_eq!(told.metrics, Some("[::1]:1".parse().unwrap()));
+        for line in [
+            "--metrics=x",
+            "--metrics=:1",
+            "--metrics=70000",
+            "--file-prefix=../x",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -55,6 +55,16 @@ pub enum Error {
         /// What the kernel answered.
         errno: std::io::Error,
     },
+    /// The address of `--metrics` can't be had.
+    #[error(
+        "can't serve --metrics={address}: {cause}; use another port, or 0 for any that is free"
+    )]
+    Metrics {
+        /// What was asked for.
+        address: std::net::SocketAddr,
+        /// What the kernel answered.
+        cause: std::io::Error,
+    },
     /// A thread could not be started.
     #[error("can't start a forwarding thread: {0}; raise the limit on threads (ulimit -u)")]
     Thread(std::io::Error),

@@ -20,6 +20,7 @@ mod json;
 mod lane;
 mod lengths;
 mod modes;
+mod observe;
 mod options;
 mod run;
 mod setup;

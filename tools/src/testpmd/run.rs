@@ -20,11 +20,13 @@ use super::error::Error;
 use super::json;
 use super::lane::Patience;
 use super::modes::ModeName;
+use super::observe;
 use super::setup::{Forwarding, Pools, QueuePlan, StartedPort, return_queues};
 use super::stats::{RateMeter, StreamStats};
 use super::streams::Topology;
 use super::summary::{self, Summary};
 use super::workers::{Crew, Pulse};
+use crate::telemetry::Telemetry;
 
 /// How often the main core looks whether something is to be done.
 const TICK: Duration = Duration::from_millis(10);
@@ -93,7 +95,12 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
     }
     say("Checking link statuses...\nDone\n")?;
 
-    let outcome = forward(&machine, &mut started, &pools, app, queues, &plan, &stop)?;
+    let outside = Outside {
+        stop,
+        telemetry: observe::start(eal, &plan)?,
+    };
+    let outcome = forward(&machine, &mut started, &pools, app, queues, &plan, &outside)?;
+    drop(outside);
     drop(pools);
     say(&machine.losses())?;
     tear_down(started)?;
@@ -106,6 +113,12 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
         say(&format!("{}\n", line.map_err(io::Error::from)?))?;
     }
     Ok(findings.len())
+}
+
+/// What may come while it forwards: a signal, and questions.
+struct Outside {
+    stop: Arc<AtomicBool>,
+    telemetry: Telemetry,
 }
 
 /// What a run counted.
@@ -122,7 +135,7 @@ fn forward(
     app: &AppArgs,
     queues: QueuePlan,
     cores: &CorePlan,
-    stop: &Arc<AtomicBool>,
+    outside: &Outside,
 ) -> Result<Outcome, Error> {
     let is_model = machine.model().is_some();
     let patience = if is_model {
@@ -189,7 +202,15 @@ fn forward(
         .collect();
     let crew = Crew::start(work, polite, app.record_cycles)?;
     let (start, first_cycle) = (Instant::now(), gdma::cycles::now());
-    let waited = wait(machine, ports, app, &forwarding, crew.pulses(), stop, start);
+    let waited = wait(
+        machine,
+        ports,
+        app,
+        &forwarding,
+        crew.pulses(),
+        outside,
+        start,
+    );
     let stopping = say("Telling cores to stop...\nWaiting for lcores to finish...\n");
     let streams = crew.dismiss();
     let elapsed = start.elapsed();
@@ -230,13 +251,15 @@ fn wait(
     app: &AppArgs,
     forwarding: &Forwarding,
     pulses: &[Arc<Pulse>],
-    stop: &Arc<AtomicBool>,
+    outside: &Outside,
     start: Instant,
 ) -> Result<(), Error> {
     if app.stats_period.is_none() && app.duration.is_none() && io::stdin().is_terminal() {
         say("Press enter to exit\n")?;
-        stop_on_enter(stop.clone());
+        stop_on_enter(outside.stop.clone());
     }
+    let stop = &outside.stop;
+    let queues = forwarding.queues;
     let clear_screen = io::stdout().is_terminal();
     let mut meters: Vec<RateMeter> = ports.iter().map(|_| RateMeter::default()).collect();
     let mut next_show = start;
@@ -246,6 +269,8 @@ fn wait(
         if stop.load(Relaxed) || tell_events(ports)? {
             return Ok(());
         }
+        let all = ports.iter().map(|port| &port.port).enumerate();
+        observe::answer(&outside.telemetry, all, queues, app.mbuf_size);
         match app.duration {
             Some(duration) if now >= start + duration => return Ok(()),
             None if calm.look(machine.drained(), total(forwarding), pulses) => return Ok(()),

@@ -284,6 +284,8 @@ pub struct Forwarding {
     pub counters: Vec<Arc<StreamCounters>>,
     /// The forwarding cores, each with its share of the streams.
     pub cores: Vec<(Lcore, Range<usize>)>,
+    /// RX and TX queues a port.
+    pub queues: (u16, u16),
 }
 
 impl Forwarding {
@@ -297,6 +299,7 @@ impl Forwarding {
                 .map(|_| Arc::new(StreamCounters::new(args.record_bursts)))
                 .collect(),
             cores: cores.iter().copied().zip(shares).collect(),
+            queues: (queues.rx, queues.tx),
             plans,
         }
     }

@@ -64,6 +64,8 @@ pub fn command(line: &str) -> Command {
     command
         .arg("testpmd")
         .args(line.split_whitespace())
+        // Sockets of telemetry are made here, not in the machine's folder.
+        .env("RUNTIME_DIRECTORY", env!("CARGO_TARGET_TMPDIR"))
         .stdin(Stdio::null());
     command
 }

@@ -62,6 +62,8 @@ pub const DPDK: Group = Group {
     name: "dpdk",
     suite: Some("trixie"),
     packages: &[
+        // dpdk-telemetry.py.
+        "dpdk",
         "dpdk-dev",
         "librte-net-mana25",
         "librte-mempool-ring25",

@@ -22,6 +22,14 @@ pub enum EalOption {
     InMemory,
     /// `--log-level`.
     LogLevel,
+    /// `--file-prefix`.
+    FilePrefix,
+    /// `--telemetry`.
+    Telemetry,
+    /// `--no-telemetry`.
+    NoTelemetry,
+    /// `--metrics`.
+    Metrics,
     /// `-v`.
     Version,
     /// `-h`, `--help`.
@@ -157,7 +165,11 @@ const EAL_TABLE: &[OptionSpec<EalOption>] = {
             "stacks are the operating system's",
         ),
         value("base-virtaddr", Meaningless, NO_SECOND_PROCESS),
-        value("file-prefix", Meaningless, NO_SECOND_PROCESS),
+        value(
+            "file-prefix",
+            FilePrefix,
+            "NAME: folder of the telemetry socket below DPDK's runtime folder, rte without it",
+        ),
         value("proc-type", Meaningless, NO_SECOND_PROCESS),
         flag("no-shconf", Meaningless, NO_SECOND_PROCESS),
         value(
@@ -195,8 +207,17 @@ const EAL_TABLE: &[OptionSpec<EalOption>] = {
         value("trace-dir", Meaningless, NO_TRACE),
         value("trace-bufsz", Meaningless, NO_TRACE),
         value("trace-mode", Meaningless, NO_TRACE),
-        flag("telemetry", Meaningless, "there is no telemetry socket"),
-        flag("no-telemetry", Meaningless, "there is no telemetry socket"),
+        flag(
+            "telemetry",
+            Telemetry,
+            "serve DPDK's telemetry protocol: always the case here",
+        ),
+        flag("no-telemetry", NoTelemetry, "no telemetry socket"),
+        value(
+            "metrics",
+            Metrics,
+            "[ADDRESS:]PORT: serve OpenMetrics at http://ADDRESS:PORT/metrics, ADDRESS 127.0.0.1 without it (not in DPDK)",
+        ),
         value(
             "force-max-simd-bitwidth",
             Meaningless,

@@ -1,0 +1,203 @@
+//! The statistics as text for Prometheus: OpenMetrics 1.0.0, and Prometheus' own format 0.0.4, which
+//! differs in the names of counters' families and in the last line.
+//!
+//! Each statistic by name ([`mana_pmd::Port::xstats`]) is a metric of the same name with `mana_` before
+//! it, a counter also with `_total` behind it; `rx_q3_…` is `mana_rx_queue_…` with a label `queue`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::data::PortData;
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+    /// Prometheus' text format 0.0.4.
+    Prometheus,
+}
+
+impl Format {
+    /// For the head of the answer.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// A metric with its samples, which must stand together.
+struct Family {
+    help: String,
+    counter: bool,
+    samples: Vec<(String, u64)>,
+}
+
+/// The whole text.
+pub fn text(ports: &[PortData], format: Format) -> String {
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    let mut add = |name: String, help: String, counter, labels, value| {
+        let family = families.entry(name).or_insert_with(|| Family {
+            help,
+            counter,
+            samples: Vec::new(),
+        });
+        family.samples.push((labels, value));
+    };
+    for port in ports {
+        let number = port.number.to_string();
+        let name = port.name();
+        let own = [("port", number.as_str()), ("device", name.as_str())];
+        let info = &port.info;
+        let mac = info.mac.to_string();
+        let netdev = info.netdev.as_deref().unwrap_or_default();
+        let mut all = own.to_vec();
+        all.extend([
+            ("mac", mac.as_str()),
+            ("netdev", netdev),
+            ("ibdev", &info.ib_device),
+        ]);
+        all.push(("provider", info.provider));
+        let help = |text: &str| text.to_owned();
+        add(
+            "mana_port_info".into(),
+            help("Which port it is."),
+            false,
+            labels(&all),
+            1,
+        );
+        let started = u64::from(port.started);
+        let text = "Whether the port is started.";
+        add(
+            "mana_port_started".into(),
+            help(text),
+            false,
+            labels(&own),
+            started,
+        );
+        let text = "MTU, without the Ethernet header.";
+        add(
+            "mana_mtu_bytes".into(),
+            help(text),
+            false,
+            labels(&own),
+            info.mtu.into(),
+        );
+        for stat in &port.xstats {
+            let (plain, queue) = split(&stat.name);
+            let mut all = own.to_vec();
+            all.extend(queue.map(|queue| ("queue", queue)));
+            let counter = !plain.contains("deficit");
+            let help = format!("Statistic {plain}.");
+            add(
+                format!("mana_{plain}"),
+                help,
+                counter,
+                labels(&all),
+                stat.value,
+            );
+        }
+    }
+    let mut out = String::new();
+    for (name, family) in &families {
+        let (kind, suffix) = if family.counter {
+            ("counter", "_total")
+        } else {
+            ("gauge", "")
+        };
+        let title = match format {
+            Format::OpenMetrics => name.clone(),
+            Format::Prometheus => format!("{name}{suffix}"),
+        };
+        // Writing to a string can't fail.
+        let _ = writeln!(out, "# HELP {title} {}\n# TYPE {title} {kind}", family.help);
+        for (labels, value) in &family.samples {
+            let _ = writeln!(out, "{name}{suffix}{{{labels}}} {value}");
+        }
+    }
+    if format == Format::OpenMetrics {
+        out.push_str("# EOF\n");
+    }
+    out
+}
+
+/// `rx_q3_packets` is `rx_queue_packets` of queue 3.
+fn split(name: &str) -> (String, Option<&str>) {
+    let parts = name.split_once("_q").and_then(|(direction, rest)| {
+        let (queue, rest) = rest.split_once('_')?;
+        let is_number = !queue.is_empty() && queue.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| (format!("{direction}_queue_{rest}"), Some(queue)))
+    });
+    parts.unwrap_or_else(|| (name.to_owned(), None))
+}
+
+fn labels(labels: &[(&str, &str)]) -> String {
+    let one = |(name, value): &(&str, &str)| {
+        let value = value
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n");
+        format!("{name}=\"{value}\"")
+    };
+    labels.iter().map(one).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::data::tests::port;
+    use super::*;
+
+    #[test]
+    fn counters_end_in_total_and_each_family_stands_together_under_its_type() {
+        let mut second = port();
+        second.number = 1;
+        let ports = [port(), second];
+        for format in [Format::OpenMetrics, Format::Prometheus] {
+            let text = text(&ports, format);
+            let mut seen = Vec::new();
+            let (mut family, mut counter) = (String::new(), false);
+            for line in text
+                .lines()
+                .filter(|line| !line.starts_with("# HELP") && *line != "# EOF")
+            {
+                if let Some(rest) = line.strip_prefix("# TYPE ") {
+                    let (name, kind) = rest.split_once(' ').unwrap();
+                    assert!(!seen.contains(&name.to_owned()), "{name} twice");
+                    seen.push(name.to_owned());
+                    (family, counter) = (name.to_owned(), kind == "counter");
+                    continue;
+                }
+                let name = line.split_once('{').unwrap().0;
+                assert_eq!(name.ends_with("_total"), counter, "{line}");
+                let expected = match (format, counter) {
+                    (Format::OpenMetrics, true) => format!("{family}_total"),
+                    _ => family.clone(),
+                };
+                assert_eq!(name, expected);
+            }
+            assert!(seen.len() > 20, "{seen:?}");
+            assert_eq!(text.ends_with("# EOF\n"), format == Format::OpenMetrics);
+            let device = "device=\"7870:00:00.0_port1\"";
+            for line in [
+                format!("mana_rx_good_packets_total{{port=\"0\",{device}}} 0\n"),
+                format!("mana_rx_queue_packets_total{{port=\"1\",{device},queue=\"1\"}} 0\n"),
+                format!("mana_rx_queue_refill_deficit{{port=\"0\",{device},queue=\"0\"}} 0\n"),
+                format!("mana_port_started{{port=\"0\",{device}}} 1\n"),
+            ] {
+                assert!(text.contains(&line), "{line} is missing in {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_of_labels_are_escaped() {
+        assert_eq!(labels(&[("a", "x\\y\"z\n")]), r#"a="x\\y\"z\n""#);
+        assert_eq!(
+            split("rx_q12_full_bursts"),
+            ("rx_queue_full_bursts".into(), Some("12"))
+        );
+        assert_eq!(split("rx_quiet_x"), ("rx_quiet_x".into(), None));
+    }
+}
