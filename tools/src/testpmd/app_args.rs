@@ -1,6 +1,7 @@
 //! The options right of `--`: queues, packets, forwarding and output.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mana_pmd::{MIN_DEPTH, MIN_MTU};
@@ -22,6 +23,15 @@ pub const MAX_CACHE: u32 = 512;
 pub const MAX_PORTS: usize = 32;
 /// Ethernet, IPv4 and UDP headers: the shortest packet that txonly can build, in bytes.
 pub const MIN_TX_PACKET: u32 = 42;
+
+/// Where commands are read from before there is a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether its lines are printed as they are run.
+    pub echo: bool,
+}
 
 /// What was asked for right of `--`.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,8 +80,14 @@ pub struct AppArgs {
     pub max_pkt_len: Option<u32>,
     /// `--enable-scatter`: whether packets may take several mbufs.
     pub scatter: bool,
-    /// Whether `--auto-start` was given (forwarding starts in any case).
+    /// Whether `--auto-start` was given (without a prompt forwarding starts in any case).
     pub auto_start: bool,
+    /// Whether there is a prompt.
+    pub interactive: bool,
+    /// Level of `set verbose`.
+    pub verbose: u32,
+    /// Commands that are run first.
+    pub command_file: Option<CommandFile>,
     /// Whether the sizes of bursts are recorded.
     pub record_bursts: bool,
     /// Whether cycles a packet are recorded.
@@ -119,6 +135,9 @@ impl Default for AppArgs {
             max_pkt_len: None,
             scatter: false,
             auto_start: false,
+            interactive: false,
+            verbose: 0,
+            command_file: None,
             record_bursts: false,
             record_cycles: false,
             flush_rx: true,
@@ -236,6 +255,13 @@ impl AppArgs {
                 self.max_pkt_len = Some(number(given, 64, u64::from(u16::MAX))? as u32);
             }
             AppOption::AutoStart => self.auto_start = true,
+            AppOption::Interactive => self.interactive = true,
+            AppOption::CmdlineFile | AppOption::CmdlineFileNoecho => {
+                self.command_file = Some(CommandFile {
+                    path: given.value.clone().into(),
+                    echo: given.id == AppOption::CmdlineFile,
+                });
+            }
             AppOption::RecordBurstStats => self.record_bursts = true,
             AppOption::RecordCoreCycles => self.record_cycles = true,
             AppOption::NoFlushRx => self.flush_rx = false,
@@ -275,7 +301,11 @@ impl AppArgs {
     }
 
     /// What only the options together tell.
-    fn check(&self) -> Result<(), UsageError> {
+    ///
+    /// # Errors
+    ///
+    /// Options that contradict each other.
+    pub fn check(&self) -> Result<(), UsageError> {
         let room = self.mbuf_size - pmd_api::HEADROOM as u32;
         if let Some(length) = self.max_pkt_len
             && length > room

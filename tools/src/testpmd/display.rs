@@ -15,6 +15,8 @@ use super::streams::StreamPlan;
 /// What the start-up lines tell of a port.
 #[derive(Debug, Clone)]
 pub struct PortLine {
+    /// Its number.
+    pub number: usize,
     /// Its MAC.
     pub mac: Mac,
     /// Its NUMA node, 0 where there are none.
@@ -23,6 +25,8 @@ pub struct PortLine {
     pub provider: String,
     /// The MAC of what leaves by it.
     pub peer: Mac,
+    /// TX offloads by DPDK's bits.
+    pub tx_offloads: u64,
 }
 
 /// What the start-up lines tell of the whole.
@@ -30,7 +34,7 @@ pub struct PortLine {
 pub struct Plan<'a> {
     /// Forward mode.
     pub mode: ModeName,
-    /// All ports.
+    /// The ports that forward.
     pub ports: &'a [PortLine],
     /// All streams.
     pub streams: &'a [StreamPlan],
@@ -46,8 +50,19 @@ pub struct Plan<'a> {
     pub tx_lengths: &'a Lengths,
     /// Flows that flowgen generates.
     pub flows: u32,
-    /// TX offloads by DPDK's bits.
-    pub tx_offloads: u64,
+}
+
+impl Plan<'_> {
+    /// The port of that number, which forwards.
+    fn port(&self, number: usize) -> &PortLine {
+        let found = self.ports.iter().find(|line| line.number == number);
+        found.expect("streams are of ports that forward")
+    }
+
+    /// DPDK tells of hashes where there are several queues.
+    fn rx_offloads(&self) -> u64 {
+        if self.queues.0 > 1 { RX_OFFLOADS } else { 0 }
+    }
 }
 
 /// The RX offload flag of DPDK that tells of hashes in mbufs, `RTE_ETH_RX_OFFLOAD_RSS_HASH`.
@@ -58,11 +73,13 @@ pub fn upper(mac: Mac) -> String {
     mac.to_string().to_uppercase()
 }
 
-/// `Configuring Port 0 (socket 0)`, `Port 0: 00:0D:…` and the port's provider.
-pub fn configured(out: &mut String, port: usize, line: &PortLine) {
+/// `Configuring Port 0 (socket 0)`, `Port 0: 00:0D:…` and, the first time, the port's provider.
+pub fn configured(out: &mut String, port: usize, line: &PortLine, first: bool) {
     let _ = writeln!(out, "Configuring Port {port} (socket {})", line.socket);
     let _ = writeln!(out, "Port {port}: {}", upper(line.mac));
-    let _ = writeln!(out, "Port {port} provider: {}", line.provider);
+    if first {
+        let _ = writeln!(out, "Port {port} provider: {}", line.provider);
+    }
 }
 
 /// Which core forwards what.
@@ -85,7 +102,7 @@ pub fn forwarding(out: &mut String, plan: &Plan<'_>) {
             share.len(),
         );
         for stream in &plan.streams[share.clone()] {
-            let (rx, tx) = (&plan.ports[stream.rx_port], &plan.ports[stream.tx_port]);
+            let (rx, tx) = (plan.port(stream.rx_port), plan.port(stream.tx_port));
             let _ = writeln!(
                 out,
                 "  RX P={}/Q={} (socket {}) -> TX P={}/Q={} (socket {}) peer={}",
@@ -123,16 +140,17 @@ pub fn configuration(out: &mut String, plan: &Plan<'_>) {
         plan.cores.len(),
         plan.ports.len(),
     );
-    let tx_offloads = plan.tx_offloads;
-    for port in 0..plan.ports.len() {
+    let rx_offloads = plan.rx_offloads();
+    for line in plan.ports {
+        let (port, tx_offloads) = (line.number, line.tx_offloads);
         let _ = write!(
             out,
             "  port {port}: RX queue number: {} Tx queue number: {}\n    \
-             Rx offloads={RX_OFFLOADS:#x} Tx offloads={tx_offloads:#x}\n    \
+             Rx offloads={rx_offloads:#x} Tx offloads={tx_offloads:#x}\n    \
              RX queue: 0\n      \
              RX desc={} - RX free threshold=0\n      \
              RX threshold registers: pthresh=0 hthresh=0  wthresh=0\n      \
-             RX Offloads={RX_OFFLOADS:#x}\n    \
+             RX Offloads={rx_offloads:#x}\n    \
              TX queue: 0\n      \
              TX desc={} - TX free threshold=0\n      \
              TX threshold registers: pthresh=0 hthresh=0  wthresh=0\n      \
@@ -141,8 +159,9 @@ pub fn configuration(out: &mut String, plan: &Plan<'_>) {
         );
     }
     if plan.mode == ModeName::FlowGen {
-        for port in 0..plan.ports.len() {
-            let _ = writeln!(out, "  number of flows for port {port}: {}", plan.flows);
+        for line in plan.ports {
+            let (port, flows) = (line.number, plan.flows);
+            let _ = writeln!(out, "  number of flows for port {port}: {flows}");
         }
     }
 }
@@ -247,6 +266,8 @@ mod tests {
     #[test]
     fn the_start_up_lines_are_testpmds() {
         let port = PortLine {
+            number: 0,
+            tx_offloads: 0,
             provider: "uverbs (by hand), driver id 20".to_owned(),
             mac: "7c:1e:52:3e:5b:e3".parse().unwrap(),
             socket: 0,
@@ -265,10 +286,9 @@ mod tests {
             burst: 32,
             tx_lengths: &Lengths::default(),
             flows: 1024,
-            tx_offloads: 0,
         };
         let mut out = String::new();
-        configured(&mut out, 0, &port);
+        configured(&mut out, 0, &port, true);
         forwarding(&mut out, &plan);
         configuration(&mut out, &plan);
         let expected = [

@@ -113,6 +113,17 @@ pub enum Error {
         /// The port.
         port: usize,
     },
+    /// A command file that can't be read, without a prompt.
+    #[error(
+        "--cmdline-file={}: {cause}: forwarding does not begin without its commands; name a file \
+         that can be read, or leave the option out", .path.display()
+    )]
+    CommandFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
     /// A signal handler could not be installed.
     #[error("can't handle signals: {0}")]
     Signal(std::io::Error),

@@ -228,15 +228,20 @@ impl<Id: Copy> Side<Id> {
 
     /// The long name most like `name`, if one is like it at all.
     fn nearest(&self, name: &str) -> Option<&'static str> {
-        const ALIKE: f64 = 0.7;
-        self.table
-            .iter()
-            .filter(|spec| !spec.long.is_empty() && name.len() > 1)
-            .map(|spec| (strsim::jaro_winkler(name, spec.long), spec.long))
-            .filter(|(alike, _)| *alike >= ALIKE)
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, long)| long)
+        let names = self.table.iter().map(|spec| spec.long);
+        most_like(name, names.filter(|long| !long.is_empty()))
     }
+}
+
+/// The one of `names` most like `name`, if one is like it at all; a single letter is like nothing.
+pub fn most_like<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    const ALIKE: f64 = 0.7;
+    names
+        .filter(|_| name.len() > 1)
+        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .filter(|(alike, _)| *alike >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
 }
 
 fn next_word<'a, Id>(

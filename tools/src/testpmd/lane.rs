@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pmd_api::{Batch, Mbuf, RxBurst, TxBurst};
 
 use super::stats::{BadChecksums, StreamCounters};
+use super::watch::Watch;
 use super::workers::NAP;
 
 /// Looks at a full TX queue before a polite thread sleeps.
@@ -56,6 +57,9 @@ pub struct Stream<Rx, Tx> {
     batch: Batch,
     counters: Arc<StreamCounters>,
     patience: Patience,
+    queue: u16,
+    rx_watch: Arc<Watch>,
+    tx_watch: Arc<Watch>,
 }
 
 impl<Rx: RxBurst, Tx: TxBurst> Stream<Rx, Tx> {
@@ -73,7 +77,16 @@ impl<Rx: RxBurst, Tx: TxBurst> Stream<Rx, Tx> {
             batch: Batch::with_capacity(burst),
             counters,
             patience,
+            queue: 0,
+            rx_watch: Arc::default(),
+            tx_watch: Arc::default(),
         }
+    }
+
+    /// The same stream with its queues' number and those who look at the packets of its ports.
+    pub fn watched(mut self, queue: u16, rx: Arc<Watch>, tx: Arc<Watch>) -> Self {
+        (self.queue, self.rx_watch, self.tx_watch) = (queue, rx, tx);
+        self
     }
 
     /// The view of it that a forward mode works on.
@@ -84,6 +97,9 @@ impl<Rx: RxBurst, Tx: TxBurst> Stream<Rx, Tx> {
             batch: &mut self.batch,
             counters: &self.counters,
             patience: self.patience,
+            queue: self.queue,
+            rx_watch: &self.rx_watch,
+            tx_watch: &self.tx_watch,
         }
     }
 
@@ -109,6 +125,9 @@ pub struct Lane<'a> {
     pub batch: &'a mut Batch,
     counters: &'a StreamCounters,
     patience: Patience,
+    queue: u16,
+    rx_watch: &'a Watch,
+    tx_watch: &'a Watch,
 }
 
 impl Lane<'_> {
@@ -121,6 +140,9 @@ impl Lane<'_> {
         self.counters.record_rx(received);
         if received > 0 {
             self.counters.received(received);
+            if self.rx_watch.is_active() {
+                self.rx_watch.received(self.queue, self.batch.as_slice());
+            }
         }
         received
     }
@@ -212,8 +234,15 @@ impl Lane<'_> {
         };
         let mut sent = 0;
         loop {
+            let watched = match self.tx_watch.is_active() {
+                true => self.tx_watch.about_to_send(self.queue, self.batch),
+                false => Vec::new(),
+            };
             let outcome = tx.tx_burst(self.batch);
             sent += outcome.sent;
+            if !watched.is_empty() {
+                self.tx_watch.sent(&watched[..outcome.sent]);
+            }
             let Some((_, reason)) = outcome.rejected else {
                 break;
             };

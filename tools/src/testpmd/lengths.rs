@@ -1,5 +1,6 @@
 //! How long generated packets are, and in how many segments: what `--txpkts` and `--txsplit` say.
 
+use std::fmt;
 use std::str::FromStr;
 
 use super::app_args::MIN_TX_PACKET;
@@ -12,6 +13,15 @@ pub enum Split {
     All,
     /// The first one, or more, as chance has it.
     Rand,
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Split::All => "off",
+            Split::Rand => "rand",
+        })
+    }
 }
 
 impl FromStr for Split {

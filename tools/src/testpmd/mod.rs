@@ -3,11 +3,12 @@
 //! `eal_args` and `app_args` read the two sides of the command line (`getopt` is their grammar,
 //! `options` their tables); `devices` makes models or the machine's devices of the device
 //! arguments; `setup` builds pools, queues and streams; `workers` forward, each stream by one of
-//! `modes` on a `lane`; `run` is the order of it all, `display` and
-//! `summary` are what it prints.
+//! `modes` on a `lane`; a `session` holds ports and forwards any number of times; `run` is the order
+//! of it all, with a `prompt` or without; `display` and `summary` are what it prints.
 
 mod app_args;
 mod bursts;
+mod capture;
 mod checksums;
 mod cores;
 mod devices;
@@ -22,11 +23,16 @@ mod lengths;
 mod modes;
 mod observe;
 mod options;
+mod port;
+mod prompt;
 mod run;
+mod session;
 mod setup;
 mod stats;
 mod streams;
 mod summary;
+mod verbose;
+mod watch;
 mod workers;
 
 use std::io::IsTerminal;

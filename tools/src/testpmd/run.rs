@@ -7,29 +7,26 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dma_memory::HugePages;
-use mana_pmd::PortEvent;
-use pmd_api::PortStats;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::app_args::AppArgs;
 use super::cores::{self, CorePlan};
 use super::devices::Machine;
-use super::display::{self, Plan, PortLine};
+use super::display;
 use super::eal_args::EalArgs;
 use super::error::Error;
 use super::json;
-use super::lane::Patience;
-use super::modes::ModeName;
 use super::observe;
-use super::setup::{Forwarding, Pools, QueuePlan, StartedPort, return_queues};
-use super::stats::{RateMeter, StreamStats};
+use super::port::TestPort;
+use super::prompt;
+use super::session::{Outcome, Session};
+use super::setup::{Pools, QueuePlan};
+use super::stats::StreamStats;
 use super::streams::Topology;
-use super::summary::{self, Summary};
-use super::workers::{Crew, Pulse};
-use crate::telemetry::Telemetry;
+use super::workers::Pulse;
 
 /// How often the main core looks whether something is to be done.
-const TICK: Duration = Duration::from_millis(10);
+pub const TICK: Duration = Duration::from_millis(10);
 
 /// Runs testpmd. Returns the number of findings of the model.
 ///
@@ -42,7 +39,48 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
     let notes = notes.chain(app.notes.iter().map(|note| format!("testpmd: {note}\n")));
     say(&notes.collect::<String>())?;
 
+    if app.interactive {
+        say("Interactive-mode selected\n")?;
+    }
+    let script = read_commands(app)?;
     let machine = Machine::new(&eal.devices, &eal.blocked)?;
+    let mut session = open(&machine, eal, app)?;
+    let outcome = work(&mut session, script.as_deref(), &stop)?;
+    session.tear_down()?;
+    let findings = machine.finish();
+    for finding in &findings {
+        eprintln!("finding: {finding}");
+    }
+    if app.json {
+        let line = json::line(outcome.seconds, &outcome.ports, findings.len());
+        say(&format!("{}\n", line.map_err(io::Error::from)?))?;
+    }
+    Ok(findings.len())
+}
+
+/// The commands of `--cmdline-file`. With a prompt, a file that can't be read is told and the prompt
+/// comes all the same; without one, forwarding would begin other than its user set it up.
+fn read_commands(app: &AppArgs) -> Result<Option<String>, Error> {
+    let Some(file) = &app.command_file else {
+        return Ok(None);
+    };
+    let path = file.path.display();
+    say(&format!("CLI commands to be read from {path}\n"))?;
+    match std::fs::read(&file.path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(cause) if app.interactive => {
+            prompt::complain(&format!("Failed to open file {path}: {cause}"));
+            Ok(None)
+        }
+        Err(cause) => Err(Error::CommandFile {
+            path: file.path.clone(),
+            cause,
+        }),
+    }
+}
+
+/// Opens and starts the ports.
+fn open<'m>(machine: &'m Machine, eal: &EalArgs, app: &AppArgs) -> Result<Session<'m>, Error> {
     let ports = machine.open_ports()?;
     let is_model = machine.model().is_some();
     let (plan, available) = plan_cores(eal, app, is_model)?;
@@ -57,11 +95,20 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
         true => HugePages::Never,
         false => HugePages::Auto,
     };
-    let queues = QueuePlan::new(app.mode, app.rxq, app.txq);
+    let queues = match app.interactive || app.command_file.is_some() {
+        true => QueuePlan::any_mode(app.mode, app.rxq, app.txq),
+        false => QueuePlan::new(app.mode, app.rxq, app.txq),
+    };
     if queues.tx != app.txq {
         say(&format!(
             "testpmd: {} needs a TX queue for each RX queue: {} TX queues a port instead of {}\n",
-            app.mode, queues.tx, app.txq,
+            if app.interactive {
+                "forwarding".to_owned()
+            } else {
+                app.mode.to_string()
+            },
+            queues.tx,
+            app.txq,
         ))?;
     }
 
@@ -85,206 +132,89 @@ pub fn run(eal: &EalArgs, app: &AppArgs) -> Result<usize, Error> {
     if app.auto_start {
         say("Auto-start selected\n")?;
     }
-    let mut started = Vec::with_capacity(ports.len());
-    for (number, port) in ports.into_iter().enumerate() {
-        let port = StartedPort::start(port, number, app, queues, &pools, huge)?;
+    let ports = ports.into_iter().enumerate();
+    let ports: Vec<TestPort> = ports
+        .map(|(number, port)| TestPort::new(number, port, app.by_device, &pools))
+        .collect();
+    let mut session = Session::new(machine, ports, pools, app.clone(), plan, queues, huge);
+    for port in 0..session.ports.len() {
+        let started = session.start_port(port);
+        started.map_err(|error| Error::Port { port, error })?;
         let mut text = String::new();
-        display::configured(&mut text, number, &port.line(number, app));
+        display::configured(&mut text, port, &session.ports[port].line(app), true);
         say(&text)?;
-        started.push(port);
     }
     say("Checking link statuses...\nDone\n")?;
-
-    let outside = Outside {
-        stop,
-        telemetry: observe::start(eal, &plan)?,
-    };
-    let outcome = forward(&machine, &mut started, &pools, app, queues, &plan, &outside)?;
-    drop(outside);
-    drop(pools);
-    say(&machine.losses())?;
-    tear_down(started)?;
-    let findings = machine.finish();
-    for finding in &findings {
-        eprintln!("finding: {finding}");
-    }
-    if app.json {
-        let line = json::line(outcome.seconds, &outcome.ports, findings.len());
-        say(&format!("{}\n", line.map_err(io::Error::from)?))?;
-    }
-    Ok(findings.len())
+    session.telemetry = Some(observe::start(eal, &session.cores)?);
+    Ok(session)
 }
 
-/// What may come while it forwards: a signal, and questions.
-struct Outside {
-    stop: Arc<AtomicBool>,
-    telemetry: Telemetry,
-}
-
-/// What a run counted.
-struct Outcome {
-    seconds: f64,
-    ports: Vec<PortStats>,
-}
-
-/// Starts the forwarding cores, waits until it is time to stop, and prints the final tables.
-fn forward(
-    machine: &Machine,
-    ports: &mut [StartedPort],
-    pools: &Pools,
-    app: &AppArgs,
-    queues: QueuePlan,
-    cores: &CorePlan,
-    outside: &Outside,
+/// What is done with the ports: commands, a prompt, or forwarding until it is time to stop.
+fn work(
+    session: &mut Session<'_>,
+    script: Option<&str>,
+    stop: &Arc<AtomicBool>,
 ) -> Result<Outcome, Error> {
-    let is_model = machine.model().is_some();
-    let patience = if is_model {
-        Patience::MODEL
-    } else {
-        Patience::HARDWARE
-    };
-    let forwarding = Forwarding::plan(ports.len(), app, queues, &cores.workers[..app.nb_cores]);
-    let lines: Vec<PortLine> = ports
-        .iter()
-        .enumerate()
-        .map(|(number, port)| port.line(number, app))
-        .collect();
-    let plan = Plan {
-        mode: app.mode,
-        ports: &lines,
-        streams: &forwarding.plans,
-        cores: &forwarding.cores,
-        queues: (queues.rx, queues.tx),
-        depths: (app.rxd.next_power_of_two(), app.txd.next_power_of_two()),
-        burst: app.burst,
-        tx_lengths: &app.tx_lengths,
-        flows: app.flows.flows,
-        tx_offloads: app.by_device.offloads(),
-    };
-    let mut text = String::from("No commandline core given, start packet forwarding\n");
-    display::forwarding(&mut text, &plan);
-    display::configuration(&mut text, &plan);
-    if app.mode == ModeName::Csum {
-        text.push_str(&app.by_device.describe());
+    let (interactive, auto_start) = (session.args.interactive, session.args.auto_start);
+    let mut goes_on = true;
+    if let (Some(script), Some(file)) = (script, session.args.command_file.clone()) {
+        goes_on = prompt::run_script(session, script, file.echo, stop)?;
+        say(&format!("Read CLI commands from {}\n", file.path.display()))?;
     }
-
-    let mut shares = forwarding.assign(ports, app, pools, patience);
-    // As in testpmd, what came before forwarding begins is nobody's: no more than a ring holds, where
-    // packets come without end. A source that ends is left whole, as it is for --no-flush-rx there.
-    if app.flush_rx && !machine.is_finite() {
-        for assigned in shares.iter_mut().flatten() {
-            assigned.stream.lane().flush(plan.depths.0 as usize);
+    if goes_on && interactive {
+        if auto_start && !session.is_forwarding() {
+            say("Start automatic packet forwarding\n")?;
+            session.start_forwarding(false)?;
         }
-    }
-    let before: Vec<PortStats> = ports.iter().map(counted).collect();
-
-    say(&text)?;
-    for assigned in shares.iter_mut().flatten() {
-        if let Some(mut generator) = assigned.first.take() {
-            generator.forward(&mut assigned.stream.lane());
+        prompt::run(session, stop)?;
+    } else if goes_on {
+        if !session.is_forwarding() {
+            say("No commandline core given, start packet forwarding\n")?;
+            session.start_forwarding(session.args.tx_first)?;
         }
+        let waited = wait(session, stop);
+        let outcome = session.stop_forwarding();
+        waited?;
+        return outcome;
     }
-    // The device thread of a model is busy as well. Behind a tap so are the kernel and the programs
-    // that talk through it, wherever they run; and who spins has used up his time slice when a frame
-    // comes, while who sleeps is woken at once.
-    let polite = machine.has_taps()
-        || cores.crowded(
-            forwarding.cores.len(),
-            usize::from(is_model),
-            cores::allowed()?.len(),
-        );
-    cores::pin(cores.main)?;
-    let work = forwarding
-        .cores
-        .iter()
-        .map(|(core, _)| *core)
-        .zip(shares)
-        .collect();
-    let crew = Crew::start(work, polite, app.record_cycles)?;
-    let (start, first_cycle) = (Instant::now(), gdma::cycles::now());
-    let waited = wait(
-        machine,
-        ports,
-        app,
-        &forwarding,
-        crew.pulses(),
-        outside,
-        start,
-    );
-    let stopping = say("Telling cores to stop...\nWaiting for lcores to finish...\n");
-    let streams = crew.dismiss();
-    let elapsed = start.elapsed();
-    let cycles = gdma::cycles::now() - first_cycle;
-    waited?;
-    stopping?;
-    let stats: Vec<PortStats> = ports
-        .iter()
-        .zip(before)
-        .map(|(port, before)| counted(port) - before)
-        .collect();
-    let mhz = u128::from(cycles) * 1000 / elapsed.as_nanos().max(1);
-    say(&summary::tables(&Summary {
-        mode: app.mode,
-        plans: &forwarding.plans,
-        counters: &forwarding.counters,
-        ports: &stats,
-        cycles_mhz: app.record_cycles.then_some(mhz as u64),
-    }))?;
-    return_queues(ports, streams);
-    Ok(Outcome {
-        seconds: elapsed.as_secs_f64(),
-        ports: stats,
-    })
-}
-
-/// What a port counted until now, packets that found no buffer among it.
-fn counted(port: &StartedPort) -> PortStats {
-    port.port.refresh_missed();
-    port.port.stats()
+    session.stop_forwarding()
 }
 
 /// Prints statistics until it is time to stop: a signal, Enter, the duration, or, where no duration
 /// was given, the end of every source of packets.
-fn wait(
-    machine: &Machine,
-    ports: &mut [StartedPort],
-    app: &AppArgs,
-    forwarding: &Forwarding,
-    pulses: &[Arc<Pulse>],
-    outside: &Outside,
-    start: Instant,
-) -> Result<(), Error> {
+fn wait(session: &mut Session<'_>, stop: &Arc<AtomicBool>) -> Result<(), Error> {
+    let app = session.args.clone();
+    let start = Instant::now() - session.forwarding_for().unwrap_or_default();
     if app.stats_period.is_none() && app.duration.is_none() && io::stdin().is_terminal() {
         say("Press enter to exit\n")?;
-        stop_on_enter(outside.stop.clone());
+        stop_on_enter(stop.clone());
     }
-    let stop = &outside.stop;
-    let queues = forwarding.queues;
     let clear_screen = io::stdout().is_terminal();
-    let mut meters: Vec<RateMeter> = ports.iter().map(|_| RateMeter::default()).collect();
     let mut next_show = start;
     let mut calm = Calm::default();
     loop {
         let now = Instant::now();
-        if stop.load(Relaxed) || tell_events(ports)? {
+        if stop.load(Relaxed) || session.tend()? {
             return Ok(());
         }
-        let all = ports.iter().map(|port| &port.port).enumerate();
-        observe::answer(&outside.telemetry, all, queues, app.mbuf_size);
         match app.duration {
             Some(duration) if now >= start + duration => return Ok(()),
-            None if calm.look(machine.drained(), total(forwarding), pulses) => return Ok(()),
-            _ => {}
+            None => {
+                let drained = session.machine.drained();
+                if calm.look(drained, session.total(), session.pulses()) {
+                    return Ok(());
+                }
+            }
+            Some(_) => {}
         }
         if let Some(period) = app.stats_period
             && now >= next_show
         {
             let mut text = String::new();
             display::periodic_heading(&mut text, clear_screen);
-            for (number, (port, meter)) in ports.iter().zip(&mut meters).enumerate() {
-                let stats = counted(port);
-                let rates = meter.look(Instant::now(), &stats);
-                display::port_statistics(&mut text, number, &stats, &rates);
+            for port in &mut session.ports {
+                let rates = port.rates();
+                display::port_statistics(&mut text, port.number, &port.shown(), &rates);
             }
             say(&text)?;
             next_show += period;
@@ -293,24 +223,6 @@ fn wait(
         let tick = end.map_or(TICK, |end| end.saturating_duration_since(now).min(TICK));
         thread::sleep(tick);
     }
-}
-
-/// Prints what has happened to the ports, as dpdk-testpmd does. A port whose device goes away recovers
-/// while its cores go on; true if one can't: forwarding stops then, and as there is no prompt here,
-/// the program with it.
-fn tell_events(ports: &mut [StartedPort]) -> Result<bool, Error> {
-    let mut failed = false;
-    for (number, port) in ports.iter_mut().enumerate() {
-        let event = |error| Error::Port {
-            port: number,
-            error,
-        };
-        while let Some(happened) = port.port.next_event().map_err(event)? {
-            failed |= matches!(happened, PortEvent::RecoveryFailed { .. });
-            say(&display::event(number, happened))?;
-        }
-    }
-    Ok(failed)
 }
 
 /// Decides that nothing moves any more: over several looks in a row the sources are drained, no
@@ -347,42 +259,6 @@ impl Calm {
         self.idle_passes = idle_passes;
         self.looks >= Self::LOOKS
     }
-}
-
-fn total(forwarding: &Forwarding) -> StreamStats {
-    let mut total = StreamStats::default();
-    for counters in &forwarding.counters {
-        total += counters.snapshot();
-    }
-    total
-}
-
-/// Stops and closes every port, whatever happens to one of them; the first error counts.
-fn tear_down(mut ports: Vec<StartedPort>) -> Result<(), Error> {
-    let mut first = Ok(());
-    let mut keep = |port, result: Result<(), mana_pmd::Error>| {
-        if let Err(error) = result {
-            tracing::error!("port {port}: {error}");
-            if first.is_ok() {
-                first = Err(Error::Port { port, error });
-            }
-        }
-    };
-    let mut output = Ok(());
-    for (number, port) in ports.iter_mut().enumerate() {
-        keep(number, port.stop());
-        output = output.and(say(&format!(
-            "\nStopping port {number}...\nStopping ports...\nDone\n"
-        )));
-    }
-    for (number, port) in ports.into_iter().enumerate() {
-        keep(number, port.close());
-        output = output.and(say(&format!(
-            "\nShutting down port {number}...\nClosing ports...\nPort {number} is closed\nDone\n"
-        )));
-    }
-    output = output.and(say("\nBye...\n"));
-    first.and(output)
 }
 
 /// The cores of the run, and the CPUs they come from.

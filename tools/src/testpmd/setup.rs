@@ -4,18 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use dma_memory::{HugePages, RegionOptions};
-use mana_pmd::{
-    Oversize, Port, PortConfig, Queues, RxQueue, RxQueueConfig, TxQueue, TxQueueConfig,
-    buffers_needed,
-};
-use pmd_api::{Pool, PoolConfig};
+use mana_pmd::{Port, RxQueue, TxQueue, buffers_needed};
+use pmd_api::{Pool, PoolConfig, PoolId};
 
 use super::app_args::{AppArgs, MAX_BURST};
 use super::cores::Lcore;
-use super::display::PortLine;
 use super::error::Error;
 use super::lane::{Patience, Stream};
 use super::modes::{ForwardMode, ModeName, Shape, SourcePorts};
+use super::port::TestPort;
 use super::stats::StreamCounters;
 use super::streams::{self, StreamPlan};
 
@@ -42,8 +39,20 @@ impl QueuePlan {
         QueuePlan {
             rx: rxq,
             tx,
-            streams: if mode.generates() { tx } else { rxq },
+            streams: 0,
         }
+        .of(mode)
+    }
+
+    /// As [`QueuePlan::new`], where the mode may change while the queues stay.
+    pub fn any_mode(mode: ModeName, rxq: u16, txq: u16) -> QueuePlan {
+        QueuePlan::new(mode, rxq, txq.max(rxq))
+    }
+
+    /// The same queues with the streams of another mode.
+    pub fn of(self, mode: ModeName) -> QueuePlan {
+        let streams = if mode.generates() { self.tx } else { self.rx };
+        QueuePlan { streams, ..self }
     }
 }
 
@@ -130,13 +139,20 @@ impl Pools {
     }
 
     /// The pool of a node; the first where that has none (it has one wherever there is a port).
-    fn of(&self, node: Option<u32>) -> &Pool {
+    pub fn of(&self, node: Option<u32>) -> &Pool {
         let own = self.pools.iter().find(|(of, _)| *of == node);
         &own.unwrap_or(&self.pools[0]).1
     }
 
-    fn all(&self) -> Vec<Pool> {
+    /// All of them.
+    pub fn all(&self) -> Vec<Pool> {
         self.pools.iter().map(|(_, pool)| pool.clone()).collect()
+    }
+
+    /// Their names by their ids.
+    pub fn names(&self) -> Vec<(PoolId, String)> {
+        let named = |(_, pool): &(_, Pool)| (pool.id(), pool.name().to_owned());
+        self.pools.iter().map(named).collect()
     }
 }
 
@@ -162,108 +178,6 @@ fn needed_mbufs(rx: &[u32], tx: &[u32], args: &AppArgs, workers: usize) -> u32 {
     u32::try_from(needed).unwrap_or(u32::MAX)
 }
 
-/// A started port: its handle and the queues that no stream uses.
-pub struct StartedPort {
-    /// The port.
-    pub port: Port,
-    rx: Vec<Option<RxQueue>>,
-    tx: Vec<Option<TxQueue>>,
-}
-
-impl StartedPort {
-    /// Configures and starts a port.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the port refuses.
-    pub fn start(
-        mut port: Port,
-        number: usize,
-        args: &AppArgs,
-        queues: QueuePlan,
-        pools: &Pools,
-        huge: HugePages,
-    ) -> Result<StartedPort, Error> {
-        let numa_node = port.info().numa_node;
-        let max = port.info().max_tx_segments as usize;
-        let segments = args.tx_lengths.segments.len();
-        if args.mode == ModeName::TxOnly && segments > max {
-            return Err(Error::TooManySegments {
-                segments,
-                max,
-                port: number,
-            });
-        }
-        let refused = |error| Error::Port {
-            port: number,
-            error,
-        };
-        let rx = || RxQueueConfig {
-            depth: args.rxd,
-            pool: pools.of(numa_node).clone(),
-        };
-        port.configure(PortConfig {
-            rx: (0..queues.rx).map(|_| rx()).collect(),
-            tx: (0..queues.tx)
-                .map(|_| TxQueueConfig { depth: args.txd })
-                .collect(),
-            tx_pools: pools.all(),
-            tx_memory: Vec::new(),
-            rss_key: None,
-            rx_interrupts: false,
-            mtu: args.mtu(),
-            keep_vlan_tags: false,
-            // dpdk-testpmd runs with mbufs that don't hold the MTU; here it says so in a warning.
-            oversize: match args.scatter {
-                true => Oversize::Scatter,
-                false => Oversize::Drop,
-            },
-            memory: RegionOptions { huge, numa_node },
-        })
-        .map_err(refused)?;
-        let Queues { rx, tx } = port.start().map_err(refused)?;
-        Ok(StartedPort {
-            port,
-            rx: rx.into_iter().map(Some).collect(),
-            tx: tx.into_iter().map(Some).collect(),
-        })
-    }
-
-    /// What the output tells of it.
-    pub fn line(&self, number: usize, args: &AppArgs) -> PortLine {
-        let info = self.port.info();
-        PortLine {
-            mac: info.mac,
-            socket: info.numa_node.unwrap_or(0),
-            provider: format!(
-                "{} ({}), driver id {}",
-                info.provider, info.provider_note, info.driver_id
-            ),
-            peer: args.peer(number),
-        }
-    }
-
-    /// Takes all queues back and stops the port.
-    ///
-    /// # Errors
-    ///
-    /// As [`Port::stop`].
-    pub fn stop(&mut self) -> Result<(), mana_pmd::Error> {
-        let rx = self.rx.iter_mut().filter_map(Option::take).collect();
-        let tx = self.tx.iter_mut().filter_map(Option::take).collect();
-        self.port.stop(Queues { rx, tx })
-    }
-
-    /// Closes the port.
-    ///
-    /// # Errors
-    ///
-    /// As [`Port::close`].
-    pub fn close(self) -> Result<(), mana_pmd::Error> {
-        self.port.close()
-    }
-}
-
 /// A stream with its mode, as a forwarding core runs it.
 pub struct Assigned {
     /// Which queues it has.
@@ -284,14 +198,17 @@ pub struct Forwarding {
     pub counters: Vec<Arc<StreamCounters>>,
     /// The forwarding cores, each with its share of the streams.
     pub cores: Vec<(Lcore, Range<usize>)>,
-    /// RX and TX queues a port.
-    pub queues: (u16, u16),
 }
 
 impl Forwarding {
-    /// Plans the streams of `ports` ports over `cores`.
-    pub fn plan(ports: usize, args: &AppArgs, queues: QueuePlan, cores: &[Lcore]) -> Forwarding {
-        let plans = streams::plan(ports, queues.streams, args.mode.topology(args.topology));
+    /// Plans the streams of the ports with these numbers over `cores`.
+    pub fn plan(ports: &[usize], args: &AppArgs, queues: QueuePlan, cores: &[Lcore]) -> Forwarding {
+        let topology = args.mode.topology(args.topology);
+        let mut plans = streams::plan(ports.len(), queues.streams, topology);
+        for plan in &mut plans {
+            plan.rx_port = ports[plan.rx_port];
+            plan.tx_port = ports[plan.tx_port];
+        }
         let shares = streams::deal(plans.len(), cores.len());
         Forwarding {
             counters: plans
@@ -299,7 +216,6 @@ impl Forwarding {
                 .map(|_| Arc::new(StreamCounters::new(args.record_bursts)))
                 .collect(),
             cores: cores.iter().copied().zip(shares).collect(),
-            queues: (queues.rx, queues.tx),
             plans,
         }
     }
@@ -307,10 +223,11 @@ impl Forwarding {
     /// Takes the queues out of the ports and makes the streams of every core.
     pub fn assign(
         &self,
-        ports: &mut [StartedPort],
+        ports: &mut [TestPort],
         args: &AppArgs,
         pools: &Pools,
         patience: Patience,
+        tx_first: bool,
     ) -> Vec<Vec<Assigned>> {
         let shape = |core: Lcore| Shape {
             lengths: args.tx_lengths.clone(),
@@ -326,19 +243,21 @@ impl Forwarding {
         let mut make = |index: usize, shape: &Shape| {
             let plan = self.plans[index];
             let queue = usize::from(plan.queue);
-            let rx = ports[plan.rx_port].rx.get_mut(queue).and_then(Option::take);
+            let receiver = &mut ports[plan.rx_port];
+            let rx = receiver.rx.get_mut(queue).and_then(Option::take);
+            let rx_watch = receiver.watch.clone();
             let sender = &mut ports[plan.tx_port];
             let tx = sender.tx.get_mut(queue).and_then(Option::take);
-            let info = sender.port.info();
+            let info = sender.info();
             let (source, peer) = (info.mac, args.peer(plan.tx_port));
             let pool = pools.of(info.numa_node);
             Assigned {
                 plan,
-                stream: Stream::new(rx, tx, args.burst, self.counters[index].clone(), patience),
-                mode: args.mode.build(source, peer, shape, pool, args.by_device),
-                first: args
-                    .tx_first
-                    .then(|| ModeName::TxOnly.build(source, peer, shape, pool, args.by_device)),
+                stream: Stream::new(rx, tx, args.burst, self.counters[index].clone(), patience)
+                    .watched(plan.queue, rx_watch, sender.watch.clone()),
+                mode: args.mode.build(source, peer, shape, pool, sender.by_device),
+                first: tx_first
+                    .then(|| ModeName::TxOnly.build(source, peer, shape, pool, sender.by_device)),
             }
         };
         let mut shares = Vec::with_capacity(self.cores.len());
@@ -351,7 +270,7 @@ impl Forwarding {
 }
 
 /// Gives the queues of finished streams back to their ports.
-pub fn return_queues(ports: &mut [StartedPort], streams: Vec<Assigned>) {
+pub fn return_queues(ports: &mut [TestPort], streams: Vec<Assigned>) {
     for assigned in streams {
         let queue = usize::from(assigned.plan.queue);
         let (rx, tx) = assigned.stream.into_queues();

@@ -158,6 +158,25 @@ impl std::ops::AddAssign for StreamStats {
     }
 }
 
+/// What was counted between two looks.
+impl std::ops::Sub for StreamStats {
+    type Output = StreamStats;
+
+    fn sub(self, earlier: StreamStats) -> StreamStats {
+        StreamStats {
+            rx_packets: self.rx_packets - earlier.rx_packets,
+            tx_packets: self.tx_packets - earlier.tx_packets,
+            tx_dropped: self.tx_dropped - earlier.tx_dropped,
+            bad: BadChecksums {
+                ip: self.bad.ip - earlier.bad.ip,
+                l4: self.bad.l4 - earlier.bad.l4,
+                outer_ip: self.bad.outer_ip - earlier.bad.outer_ip,
+            },
+            busy_cycles: self.busy_cycles - earlier.busy_cycles,
+        }
+    }
+}
+
 /// Packets and bits a second since the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {

@@ -18,8 +18,10 @@ pub struct Summary<'a> {
     pub plans: &'a [StreamPlan],
     /// Their counters, in the same order.
     pub counters: &'a [Arc<StreamCounters>],
-    /// The ports' statistics.
-    pub ports: &'a [PortStats],
+    /// What the streams had counted when counting began.
+    pub before: &'a [StreamStats],
+    /// The ports that forward, with their statistics.
+    pub ports: &'a [(usize, PortStats)],
     /// Rate of the cycle counter in MHz, if cycles were recorded.
     pub cycles_mhz: Option<u64>,
 }
@@ -33,11 +35,13 @@ pub fn tables(summary: &Summary<'_>) -> String {
         bad,
         ..StreamTotals::default()
     };
-    let mut totals: Vec<StreamTotals> = ports.iter().map(|_| fresh()).collect();
+    let end = ports.iter().map(|(number, _)| number + 1).max();
+    let mut totals: Vec<StreamTotals> = (0..end.unwrap_or(0)).map(|_| fresh()).collect();
     let mut cycles = 0;
     let several = summary.plans.len() > ports.len();
-    for (plan, counters) in summary.plans.iter().zip(summary.counters) {
-        let stats = counters.snapshot();
+    let counters = summary.counters.iter().zip(summary.before);
+    for (plan, (counters, before)) in summary.plans.iter().zip(counters) {
+        let stats = counters.snapshot() - *before;
         cycles += stats.busy_cycles;
         totals[plan.tx_port].tx_dropped += stats.tx_dropped;
         if let Some(bad) = &mut totals[plan.rx_port].bad {
@@ -52,8 +56,8 @@ pub fn tables(summary: &Summary<'_>) -> String {
         }
     }
     let mut all = PortStats::default();
-    for (number, (stats, streams)) in ports.iter().zip(&totals).enumerate() {
-        forward_statistics(&mut text, number, stats, streams);
+    for (number, stats) in ports {
+        forward_statistics(&mut text, *number, stats, &totals[*number]);
         all.rx_packets += stats.rx_packets;
         all.tx_packets += stats.tx_packets;
         all.rx_missed += stats.rx_missed;
@@ -64,7 +68,6 @@ pub fn tables(summary: &Summary<'_>) -> String {
     if let Some(mhz) = summary.cycles_mhz {
         cycles_per_packet(&mut text, mode, &all, cycles, mhz);
     }
-    text.push_str("\nDone.\n");
     text
 }
 
@@ -338,12 +341,15 @@ mod tests {
                 counters.busy(4_321);
             }
             let all = u64::from(queues) * 32;
-            let ports = [PortStats {
+            let stats = PortStats {
                 rx_packets: all,
                 tx_packets: all,
                 ..PortStats::default()
-            }];
+            };
+            let ports = [(0, stats)];
+            let before = vec![StreamStats::default(); counters.len()];
             tables(&Summary {
+                before: &before,
                 mode: ModeName::MacSwap,
                 plans: &plans,
                 counters: &counters,
@@ -357,7 +363,7 @@ mod tests {
         let port = format!("TX-total: 32\n{bursts}  -----");
         assert!(one.contains(&port), "{one}");
         let cycles = "+++\n\n  CPU cycles/packet=135.03 (total cycles=4321 / total macswap \
-                      packets=32) at 2100 MHz Clock\n\nDone.\n";
+                      packets=32) at 2100 MHz Clock\n";
         assert!(one.ends_with(cycles), "{one}");
         let two = summary(2);
         let stream = format!("TX-dropped: 0             \n{bursts}\n  -------");

@@ -2,8 +2,13 @@
 
 #![allow(dead_code, reason = "no test file uses all of it")]
 
+mod typed;
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+
+#[allow(unused_imports, reason = "no test file uses all of it")]
+pub use typed::Typed;
 
 /// Pools small enough for a test machine.
 pub const SMALL: &str = "--total-num-mbufs=4096";

@@ -122,15 +122,24 @@ fn peers_default_to_testpmds_addresses() {
 
 #[test]
 fn what_must_not_be_ignored_is_refused_and_the_rest_gets_a_line() {
-    assert_eq!(
-        error("-i"),
-        "option `--interactive` is not there yet: leave it out: forwarding starts at once and \
-         Ctrl-C ends it"
-    );
     assert!(error("--portmask=0x1").contains("choose ports by device"));
     let args = parse("--rxfreet=32 --txfreet=32 --json --duration 0.5").unwrap();
     assert_eq!(args.notes.len(), 2);
     assert_eq!(args.duration, Some(Duration::from_millis(500)));
+}
+
+#[test]
+fn a_prompt_and_a_command_file_are_asked_for_as_of_testpmd() {
+    let args = parse("-i -a --cmdline-file=/x").unwrap();
+    assert!(args.interactive && args.auto_start);
+    let file = |path: &str, echo| {
+        let path = path.into();
+        Some(CommandFile { path, echo })
+    };
+    assert_eq!(args.command_file, file("/x", true));
+    let args = parse("--cmdline-file-noecho /y").unwrap();
+    assert!(!args.interactive);
+    assert_eq!(args.command_file, file("/y", false));
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub enum ModeName {
 
 impl ModeName {
     /// All modes, in the order of the error message.
-    const ALL: [ModeName; 9] = [
+    pub const ALL: [ModeName; 9] = [
         ModeName::Io,
         ModeName::Mac,
         ModeName::MacSwap,

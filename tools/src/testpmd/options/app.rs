@@ -60,6 +60,12 @@ pub enum AppOption {
     MaxPktLen,
     /// `--auto-start`.
     AutoStart,
+    /// `--interactive`.
+    Interactive,
+    /// `--cmdline-file`.
+    CmdlineFile,
+    /// `--cmdline-file-noecho`, of DPDK 25.03 and later.
+    CmdlineFileNoecho,
     /// `--record-burst-stats`.
     RecordBurstStats,
     /// `--record-core-cycles`.
@@ -100,7 +106,6 @@ const NO_HAIRPIN: &str = "MANA has no hairpin queues";
 const ON_PORTS_NODE: &str = "memory lies on each port's own NUMA node";
 const NO_EVENTS: &str = "device events are always in the log";
 const OTHER_MODE: &str = "belongs to a forward mode that does not exist here";
-const PROMPT: &str = "leave it out: forwarding starts at once and Ctrl-C ends it";
 const PORTS_BY_DEVICE: &str = "choose ports by device, as in -a 7870:00:00.0,mac=…";
 
 const APP_TABLE: &[OptionSpec<AppOption>] = {
@@ -256,9 +261,23 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
         ),
         flag("json", Json, "one JSON line at the end (not in DPDK)"),
         spec("help", Some('h'), Nothing, Help, "print this text"),
-        spec("interactive", Some('i'), Nothing, NotYet, PROMPT),
-        value("cmdline-file", NotYet, PROMPT),
-        value("cmdline-file-noecho", NotYet, PROMPT),
+        spec(
+            "interactive",
+            Some('i'),
+            Nothing,
+            Interactive,
+            "prompt for commands (`help` lists them)",
+        ),
+        value(
+            "cmdline-file",
+            CmdlineFile,
+            "FILE: run the commands in it, each printed, before the prompt or forwarding",
+        ),
+        value(
+            "cmdline-file-noecho",
+            CmdlineFileNoecho,
+            "FILE: the same without printing them",
+        ),
         value("nb-ports", NotYet, PORTS_BY_DEVICE),
         value("portmask", NotYet, PORTS_BY_DEVICE),
         value("portlist", NotYet, PORTS_BY_DEVICE),
@@ -397,11 +416,7 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
             Meaningless,
             "a started MANA port is up",
         ),
-        flag(
-            "disable-device-start",
-            Meaningless,
-            "without a prompt nothing could start it later",
-        ),
+        flag("disable-device-start", Meaningless, "`port stop` stops it"),
         flag("no-lsc-interrupt", Meaningless, NO_EVENTS),
         flag("no-rmv-interrupt", Meaningless, NO_EVENTS),
         value("print-event", Meaningless, NO_EVENTS),

@@ -1,0 +1,336 @@
+//! What is shown: ports, queues, statistics, configuration, pools.
+
+use std::fmt::Write;
+
+use mana_pmd::{DEFAULT_RSS_KEY, MIN_DEPTH};
+
+use super::{Prompt, complain};
+use crate::testpmd::display::{self, upper};
+use crate::testpmd::error::Error;
+use crate::testpmd::port::TestPort;
+use crate::testpmd::run::say;
+
+const BORDER: &str = "*********************";
+/// What the device hashes, in testpmd's words (reference/mana-hardware.md §3.6).
+const HASHED: &str = "  ipv4  ipv4-tcp  ipv4-udp  ipv6  ipv6-tcp  ipv6-udp\n";
+/// Entries of the device's redirection table, which the kernel fills with the queues in turn.
+const RETA: usize = 64;
+
+/// `show port info|stats|xstats|summary PORTS`.
+pub fn port(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
+    let mut text = String::new();
+    if words[0] == "summary" {
+        let open = prompt.session.open_ports().len();
+        let _ = write!(
+            text,
+            "Number of available ports: {open}\n\
+             Port MAC Address       Name         Driver         Status   Link\n"
+        );
+        say(&text)?;
+        text.clear();
+    }
+    for number in prompt.ports(words[1])? {
+        let queues = (prompt.session.queues.rx, prompt.session.queues.tx);
+        let port = &mut prompt.session.ports[number];
+        match words[0] {
+            "info" => info(&mut text, port, queues),
+            "stats" => {
+                let rates = port.rates();
+                display::port_statistics(&mut text, number, &port.shown(), &rates);
+            }
+            "xstats" => xstats(&mut text, port),
+            _ => {
+                let _ = writeln!(
+                    text,
+                    "{number:<4} {:<17} {:<12} {:<14} {:<8} Unknown",
+                    upper(port.info().mac),
+                    name(port),
+                    "net_mana",
+                    link(port),
+                );
+            }
+        }
+    }
+    say(&text)
+}
+
+fn name(port: &TestPort) -> String {
+    format!("{}_port{}", port.info().pci, port.info().port)
+}
+
+/// The kernel owns the link's state only while the port is stopped, and then it is down.
+fn link(port: &TestPort) -> &'static str {
+    if port.is_started() { "up" } else { "down" }
+}
+
+fn info(out: &mut String, port: &TestPort, queues: (u16, u16)) {
+    let info = port.info();
+    let socket = info.numa_node.unwrap_or(0);
+    let strip = if port.keep_vlan_tags { "off" } else { "on" };
+    let mtu = port.open().map_or(info.mtu, |open| open.mtu());
+    let _ = write!(
+        out,
+        "\n{BORDER} Infos for port {:<2} {BORDER}\n\
+         MAC address: {}\nDevice name: {}\nDriver name: net_mana\n\
+         Firmware-version: not available\nDevargs: \n\
+         Connect to socket: {socket}\nmemory allocation on the socket: {socket}\n\
+         Link status: {}\nLink speed: Unknown\nLink duplex: full-duplex\nAutoneg status: On\n\
+         MTU: {}\nPromiscuous mode: disabled\nAllmulticast mode: disabled\n\
+         Maximum number of MAC addresses: 1\n\
+         Maximum number of MAC addresses of hash filtering: 0\n\
+         VLAN offload: \n  strip {strip}, filter off, extend off, qinq strip off\n\
+         Hash key size in bytes: {}\nRedirection table size: {RETA}\n\
+         Supported RSS offload flow types:\n{HASHED}",
+        port.number,
+        upper(info.mac),
+        name(port),
+        link(port),
+        mtu,
+        DEFAULT_RSS_KEY.len(),
+    );
+    let _ = write!(
+        out,
+        "Minimum size of RX buffer: {}\nMaximum configurable length of RX packet: {}\n\
+         Maximum configurable size of LRO aggregated packet: 0\nMaximum number of VFs: 1\n",
+        60 + pmd_api::HEADROOM,
+        info.max_mtu.unwrap_or(mtu) + 14,
+    );
+    for (way, count, most) in [
+        ("R", queues.0, info.max_rx_queues),
+        ("T", queues.1, info.max_tx_queues),
+    ] {
+        let _ = write!(
+            out,
+            "Current number of {way}X queues: {count}\nMax possible {way}X queues: {most}\n\
+             Max possible number of {way}XDs per queue: {}\n\
+             Min possible number of {way}XDs per queue: {MIN_DEPTH}\n\
+             {way}XDs number alignment: 1\n",
+            info.max_depth,
+        );
+    }
+    let _ = write!(
+        out,
+        "Max segment number per packet: {0}\nMax segment number per MTU/TSO: {0}\n\
+         Device capabilities: 0x0( )\nDevice error handling mode: proactive\n\
+         Device private info:\n  {1}\n",
+        info.max_tx_segments,
+        provider(port),
+    );
+}
+
+fn provider(port: &TestPort) -> String {
+    let info = port.info();
+    format!(
+        "provider {} ({}), driver id {}, ib device {}, netdev {}",
+        info.provider,
+        info.provider_note,
+        info.driver_id,
+        info.ib_device,
+        info.netdev.as_deref().unwrap_or("none"),
+    )
+}
+
+fn xstats(out: &mut String, port: &TestPort) {
+    let _ = writeln!(
+        out,
+        "###### NIC extended statistics for port {} ",
+        port.number
+    );
+    for stat in port.xstats() {
+        let _ = writeln!(out, "{}: {}", stat.name, stat.value);
+    }
+}
+
+/// `clear port stats|xstats PORTS`.
+pub fn clear_port(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
+    for number in prompt.ports(words[1])? {
+        prompt.session.ports[number].clear();
+        if words[0] == "stats" {
+            say(&format!("\n  NIC statistics for port {number} cleared\n"))?;
+        }
+    }
+    Ok(())
+}
+
+/// `show fwd stats all`.
+pub fn forward(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
+    match only_all(words[0])? {
+        true => say(&prompt.session.forward_statistics()),
+        false => Ok(()),
+    }
+}
+
+/// `clear fwd stats all`.
+pub fn clear_forward(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
+    if only_all(words[0])? {
+        prompt.session.clear_forward_statistics();
+    }
+    Ok(())
+}
+
+fn only_all(word: &str) -> Result<bool, Error> {
+    if word != "all" {
+        complain(&format!("`{word}`: expected all"));
+        say("Bad arguments\n")?;
+    }
+    Ok(word == "all")
+}
+
+/// `show config fwd|rxtx|cores|txpkts`.
+pub fn config(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
+    let session = &prompt.session;
+    let text = match words[0] {
+        "fwd" => session.describe(&[display::forwarding]),
+        "rxtx" => session.describe(&[display::configuration]),
+        "cores" => {
+            let cores = &session.cores.workers[..session.args.nb_cores];
+            let ids = cores.iter().map(|core| format!(" {}", core.id));
+            format!("List of forwarding lcores: {}\n", ids.collect::<String>())
+        }
+        _ => {
+            let lengths = &session.args.tx_lengths;
+            let segments: Vec<String> = lengths.segments.iter().map(u32::to_string).collect();
+            format!(
+                "Number of segments: {}\nSegment sizes: {}\nSplit packet: {}\n",
+                segments.len(),
+                segments.join(","),
+                lengths.split,
+            )
+        }
+    };
+    say(&text)
+}
+
+/// `show rxq|txq info N QUEUE`.
+pub fn queue(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
+    let Some(number) = prompt.port(words[1])? else {
+        return Ok(());
+    };
+    let Some(queue) = prompt.number(words[2], "a queue number")? else {
+        return Ok(());
+    };
+    let session = &prompt.session;
+    let (way, queues, depth) = match words[0] {
+        "rxq" => ("RX", session.queues.rx, session.args.rxd),
+        _ => ("TX", session.queues.tx, session.args.txd),
+    };
+    if queue >= queues.into() {
+        complain(&format!(
+            "Failed to retrieve information for port: {number}, {way} queue: {queue}\n\
+             error desc: Invalid argument(-22): queues end at {}",
+            queues.saturating_sub(1)
+        ));
+        return Ok(());
+    }
+    let port = &session.ports[number];
+    let state = if port.is_started() {
+        "started"
+    } else {
+        "stopped"
+    };
+    let depth = depth.next_power_of_two();
+    let heading =
+        format!("\n{BORDER} Infos for port {number:<2}, {way} queue {queue:<2} {BORDER}\n");
+    say(&match way {
+        "RX" => format!(
+            "{heading}Mempool: {}\nRX prefetch threshold: 0\nRX host threshold: 0\n\
+             RX writeback threshold: 0\nRX free threshold: 0\nRX drop packets: on\n\
+             RX deferred start: off\nRX scattered packets: off\nRx queue state: {state}\n\
+             Number of RXDs: {depth}\n",
+            session.pools.of(port.info().numa_node).name(),
+        ),
+        _ => format!(
+            "{heading}TX prefetch threshold: 0\nTX host threshold: 0\n\
+             TX writeback threshold: 0\nTX RS threshold: 0\nTX free threshold: 0\n\
+             TX deferred start: off\nNumber of TXDs: {depth}\nTx queue state: {state}\n",
+        ),
+    })
+}
+
+/// `show port N rss-hash`.
+pub fn rss_hash(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
+    rss(prompt, words, false)
+}
+
+/// `show port N rss-hash key`.
+pub fn rss_hash_key(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
+    rss(prompt, words, true)
+}
+
+fn rss(prompt: &mut Prompt<'_, '_>, words: &[&str], with_key: bool) -> Result<(), Error> {
+    let Some(number) = prompt.port(words[0])? else {
+        return Ok(());
+    };
+    if prompt.session.queues.rx < 2 {
+        return say("RSS disabled\n");
+    }
+    let mut text = format!("RSS functions:\n{HASHED}");
+    if with_key {
+        let key = prompt.session.ports[number].rss_key;
+        text.push_str("RSS key:\n");
+        for byte in key.unwrap_or(DEFAULT_RSS_KEY) {
+            let _ = write!(text, "{byte:02X}");
+        }
+        text.push('\n');
+    }
+    say(&text)
+}
+
+/// `show port N rss reta SIZE MASKS`.
+pub fn reta(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
+    let Some(_) = prompt.port(words[0])? else {
+        return Ok(());
+    };
+    let Some(size) = prompt.number(words[1], "the size of the table")? else {
+        return Ok(());
+    };
+    if !(1..=RETA).contains(&size) {
+        complain(&format!(
+            "Invalid redirection table size: {size} (1-{RETA})"
+        ));
+        return Ok(());
+    }
+    let mask = words[2]
+        .strip_prefix('(')
+        .and_then(|rest| rest.strip_suffix(')'));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim_start_matches("0x"), 16).ok());
+    let Some(mask) = mask else {
+        complain(&format!(
+            "`{}`: expected a mask of entries, as in (0xff)",
+            words[2]
+        ));
+        return say("Bad arguments\n");
+    };
+    let queues = usize::from(prompt.session.queues.rx).max(1);
+    let entries = (0..size).filter(|entry| mask >> entry & 1 == 1);
+    let lines = entries.map(|entry| {
+        format!(
+            "RSS RETA configuration: hash index={entry}, queue={}\n",
+            entry % queues
+        )
+    });
+    say(&lines.collect::<String>())
+}
+
+/// `dump_mempool`.
+pub fn dump_mempool(prompt: &mut Prompt<'_, '_>, _: &[&str]) -> Result<(), Error> {
+    let mut text = String::new();
+    for pool in prompt.session.pools.all() {
+        let region = pool.region();
+        let _ = write!(
+            text,
+            "mempool <{}>\n  nb_mem_chunks=1\n  size={size}\n  populated_size={size}\n  \
+             elt_size={}\n  ops_name: <mana>\n  memory chunk: len={} of {}\n  \
+             internal cache infos:\n    cache_size={}\n  common_pool_count={}\n  in_use={}\n",
+            pool.name(),
+            pool.data_room(),
+            region.len(),
+            region.page_kind(),
+            pool.cache(),
+            pool.available(),
+            pool.in_use(),
+            size = pool.capacity(),
+        );
+    }
+    say(&text)
+}

@@ -1,0 +1,395 @@
+//! The prompt of `mana testpmd`, as scripts drive it: through a pipe, a terminal, a file.
+
+#![forbid(unsafe_code)]
+
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+use support::{Run, SMALL, Typed, command, file, frames, pcap, udp};
+
+/// Runs a script through a pipe, all at once.
+fn script(line: &str, lines: &[&str]) -> Run {
+    let mut typed = Typed::piped(line);
+    for line in lines {
+        typed.line(line);
+    }
+    typed.end().succeeded()
+}
+
+fn small(options: &str) -> String {
+    format!("--vdev=model0 -- -i {SMALL} {options}")
+}
+
+#[track_caller]
+fn assert_has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is missing in {text}");
+    }
+}
+
+#[test]
+fn a_script_through_a_pipe_reads_prompts_its_own_lines_and_testpmds_answers() {
+    let lines = [
+        "show port stats 0",
+        "# a comment",
+        "",
+        "show config cores",
+        "quit",
+    ];
+    let run = script(&format!("-l 0-1 {}", small("")), &lines);
+    assert_has(
+        &run.stdout,
+        &[
+            "Interactive-mode selected\n",
+            "Checking link statuses...\nDone\ntestpmd> show port stats 0\r\n\n  ######",
+            "testpmd> # a comment\r\ntestpmd> \r\ntestpmd> show config cores\r\n\
+             List of forwarding lcores:  1\ntestpmd> quit\r\n",
+            "\nStopping port 0...\nStopping ports...\nDone\n",
+            "Port 0 is closed\nDone\n\nBye...\n",
+        ],
+    );
+    assert!(!run.stdout.contains("Bad arguments"), "{}", run.stdout);
+    assert!(!run.stdout.contains("start packet forwarding"));
+}
+
+#[test]
+fn forwarding_starts_and_stops_again_with_what_was_set_in_between() {
+    let mut typed = Typed::piped(&small(""));
+    typed.line("start tx_first");
+    typed.line("start");
+    typed.line("show fwd stats all");
+    typed.wait_for("Accumulated forward statistics");
+    typed.line("stop");
+    typed.wait_for("\nDone.\n");
+    for line in [
+        "set fwd txonly",
+        "set burst 16",
+        "set txpkts 100,200",
+        "set nbcore 1",
+        "show config txpkts",
+        "start",
+    ] {
+        typed.line(line);
+    }
+    typed.wait_for("packet len=300 - nb packet segments=2");
+    typed.line("show port stats all");
+    typed.wait_for("TX-bytes");
+    typed.line("stop");
+    typed.line("stop");
+    typed.wait_for("\nDone.\n");
+    typed.line("quit");
+    let run = typed.end().succeeded();
+    assert_has(
+        &run.stdout,
+        &[
+            "Set txonly packet forwarding mode\n",
+            "Number of packets per burst set to 16\n",
+            "Number of segments: 2\nSegment sizes: 100,200\nSplit packet: off\n",
+            "txonly packet forwarding packets/burst=16",
+        ],
+    );
+    assert_has(
+        &run.stderr,
+        &[
+            "Packet forwarding already started\n",
+            "Packet forwarding not started\n",
+        ],
+    );
+}
+
+#[test]
+fn every_mistake_is_answered_and_the_prompt_goes_on() {
+    let answers = [
+        ("shw port stats 0", "did you mean `show`?"),
+        ("show prt stats 0", "did you mean `port`?"),
+        ("show port stats", "after `show port stats`: expected PORTS"),
+        ("show port stats 7", "Invalid port 7"),
+        ("show port stats x", "`x`: expected a port number"),
+        ("show port info -1", "`-1`: expected a port number"),
+        ("show rxq info 0 9", "error desc: Invalid argument(-22)"),
+        ("set fwd txnoly", "did you mean `txonly`?"),
+        ("set burst 1000", "nb pkt per burst: 1000 > 512"),
+        ("set burst 0", "nb pkt per burst: 0 < 1"),
+        ("set txpkts 10", "total packet length=10 < 42 - give up"),
+        ("set txpkts 64,x", "`64,x`: expected LEN"),
+        ("set nbcore 99", "nb fwd cores 99 > "),
+        ("csum set ip hw 0", "Please stop port 0 first"),
+        ("tso set 1400 0", "Please stop port 0 first"),
+        (
+            "set promisc 0 on",
+            "promiscuous mode for port 0: Operation not supported (no: not by",
+        ),
+        ("port config all rxq 2", "Please stop all ports first"),
+        ("port start 0", "Port 0 is now not stopped"),
+        ("port close 0", "Cannot close started device (port 0)"),
+        (
+            "port reset 0",
+            "Can not reset port(s), please stop port(s) first.",
+        ),
+        ("port 0 rxq 5 stop", "Invalid rxq queue_id=5"),
+        ("port 0 rxq 0 stop", "Function not supported in PMD"),
+        (
+            "port config 0 rss-hash-key ipv4 00",
+            "key length: 2 invalid",
+        ),
+        (
+            "show port 0 rss reta 65 (0x1)",
+            "Invalid redirection table size: 65 (1-64)",
+        ),
+        ("show port 0 rss reta 64 0x1", "expected a mask"),
+        (
+            "set capture rx 0 /nonexistent/x.pcap",
+            "/nonexistent/x.pcap: No such file",
+        ),
+        ("set capture tx 0 off", "there is no capture of tx"),
+        ("help nothing", "expected control, display"),
+        ("port stop 0", ""),
+        ("start", "Not all ports were started"),
+        ("port close 0", ""),
+        ("port start 0", "Invalid port 0"),
+        ("port close all", ""),
+        ("\u{1b}[A\u{7f}", ""),
+    ];
+    let mut lines: Vec<&str> = answers.iter().map(|(line, _)| *line).collect();
+    lines.push("quit");
+    let run = script(&small(""), &lines);
+    let answers: Vec<&str> = answers.iter().map(|(_, answer)| *answer).collect();
+    assert_has(&run.stderr, &answers);
+    let prompts = run.stdout.matches("testpmd> ").count();
+    assert_eq!(prompts, lines.len(), "{}", run.stdout);
+    assert_has(
+        &run.stdout,
+        &[
+            "shw port stats 0\r\nCommand not found\n",
+            "show port stats\r\nBad arguments\n",
+            "The valid ports array is [ 0 ]\n",
+            "The valid ports array is [  ]\n",
+        ],
+    );
+}
+
+#[test]
+fn the_end_of_the_input_and_a_signal_end_it_with_the_tables() {
+    let run = script(&small(""), &["start tx_first"]);
+    assert_has(&run.stdout, &["\nDone.\n", "\nBye...\n"]);
+    let mut typed = Typed::piped(&small(""));
+    typed.line("start");
+    typed.wait_for("TX RS bit threshold=0\n");
+    kill_process(typed.id(), Signal::INT).expect("a child");
+    typed.wait_for("Accumulated forward statistics for all ports");
+    assert_has(&typed.end().succeeded().stdout, &["\nBye...\n"]);
+}
+
+#[test]
+fn a_command_file_is_run_before_the_prompt_or_before_forwarding() {
+    let commands = file("commands.txt");
+    fs::write(
+        &commands,
+        "set fwd rxonly\nbogus\nshow port summary all\nquit\nstop\n",
+    )
+    .expect("a file");
+    let path = commands.display();
+    let run = script(&small(&format!("--cmdline-file={path}")), &["quit"]);
+    let read = format!("Read CLI commands from {path}\ntestpmd> quit\r\n");
+    assert_has(
+        &run.stdout,
+        &[
+            &format!("CLI commands to be read from {path}\n"),
+            "testpmd> set fwd rxonly\nSet rxonly packet forwarding mode\n",
+            "testpmd> bogus\nCommand not found\n",
+            "0    00:0D:3A:00:00:00 7870:00:00.0_port1 net_mana       up",
+            &read,
+        ],
+    );
+    let line = format!("--vdev=model0 -- {SMALL} --duration 0.2 --cmdline-file-noecho={path}");
+    let run = Run::of(&line).succeeded();
+    assert!(!run.stdout.contains("testpmd> "), "{}", run.stdout);
+    // What follows `quit` in the file is not run.
+    assert!(!run.stderr.contains("not started"), "{}", run.stderr);
+    assert_has(
+        &run.stdout,
+        &[
+            "Set rxonly packet forwarding mode\n",
+            "No commandline core given, start packet forwarding\n",
+            "rxonly packet forwarding - ports=1",
+        ],
+    );
+}
+
+#[test]
+fn a_command_file_that_can_not_be_read_is_told_and_without_a_prompt_nothing_is_forwarded() {
+    let run = script(&small("--cmdline-file=/nonexistent"), &["quit"]);
+    assert_has(
+        &run.stderr,
+        &["Failed to open file /nonexistent: No such file"],
+    );
+    assert_has(&run.stdout, &["testpmd> quit\r\n"]);
+    let line = format!("--vdev=model0 -- {SMALL} --cmdline-file=/nonexistent");
+    Run::of(&line).failed(1, "--cmdline-file=/nonexistent: No such file");
+}
+
+#[test]
+fn ports_are_stopped_configured_anew_and_started_again() {
+    let key = "0123456789abcdef".repeat(5);
+    let lines = [
+        "port stop all",
+        "port stop 0",
+        "port config all rxq 2",
+        "port config all rxd 128",
+        &format!("port config 0 rss-hash-key ipv4 {key}"),
+        "csum set tcp hw 0",
+        "port start all",
+        "show port 0 rss-hash key",
+        "show port 0 rss reta 64 (0x5)",
+        "show rxq info 0 1",
+        "start tx_first",
+        "stop",
+        "port stop 0",
+        "port reset 0",
+        "port start 0",
+        "start",
+        "stop",
+        "quit",
+    ];
+    let run = script("--vdev=model0 -- -i --total-num-mbufs=8192", &lines);
+    assert_has(
+        &run.stdout,
+        &[
+            "Stopping ports...\nChecking link statuses...\nDone\n",
+            "port stop 0\r\nStopping ports...\nDone\n",
+            "TCP checksum offload is hw\n",
+            "Configuring Port 0 (socket 0)\nPort 0: 00:0D:3A:00:00:00\nChecking link",
+            &format!("RSS key:\n{}\n", key.to_uppercase()),
+            "RSS RETA configuration: hash index=0, queue=0\n\
+             RSS RETA configuration: hash index=2, queue=0\n",
+            "Number of RXDs: 128\n",
+            "ports=1 - cores=1 - streams=2",
+            "Rx offloads=0x80000 Tx offloads=0x8",
+            "Resetting ports...\n",
+        ],
+    );
+    assert_eq!(run.stdout.matches("\nDone.\n").count(), 2, "{}", run.stdout);
+}
+
+#[test]
+fn packets_are_printed_and_captured_as_they_were_on_the_wire() {
+    let (source, sink) = (file("prompt-rx.pcap"), file("prompt-tx.pcap"));
+    let captured = [
+        file("prompt-captured-rx.pcap"),
+        file("prompt-captured-tx.pcap"),
+    ];
+    let mut sent: Vec<Vec<u8>> = (0..300).map(|number| udp(number as u8, number)).collect();
+    for frame in sent.iter_mut().step_by(5) {
+        frame.splice(12..12, [0x81, 0x00, 0x00, 0x07]);
+    }
+    fs::write(&source, pcap(&sent)).expect("a capture");
+    let mut typed = Typed::piped(&format!(
+        "--vdev=model0,link=pcap:rx={}:tx={} -- -i {SMALL}",
+        source.display(),
+        sink.display()
+    ));
+    typed.line("set verbose 1");
+    typed.line(&format!("set capture rx 0 {}", captured[0].display()));
+    typed.line(&format!("set capture tx 0 {}", captured[1].display()));
+    typed.line("start");
+    let last = format!("length={}", sent[299].len());
+    for _ in 0..30 {
+        typed.wait_for("port 0/queue 0: received ");
+        if sent.len() == frames(&fs::read(&captured[1]).expect("a capture")).len() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    typed.line("stop");
+    typed.wait_for("\nDone.\n");
+    typed.line("set verbose 0");
+    typed.line("set capture rx 0 off");
+    typed.line("set capture tx 0 off");
+    typed.line("quit");
+    let run = typed.end().succeeded();
+    assert_has(
+        &run.stdout,
+        &[
+            "Change verbose level from 0 to 1\n",
+            " - dst=",
+            &last,
+            "sw ptype: L2_ETHER L3_IPV4 L4_UDP  - l2_len=14 - l3_len=20 - l4_len=8 - Receive \
+             queue=0x0\n  ol_flags: RTE_MBUF_F_RX_",
+            " - VLAN tci=0x7 - sw ptype",
+            "Port 0: capture of rx ended with 300 packets\n",
+            "Port 0: capture of tx ended with 300 packets\n",
+        ],
+    );
+    for path in captured {
+        let bytes = fs::read(path).expect("a capture");
+        // Nanoseconds, version 2.4, Ethernet.
+        assert_eq!(bytes[..8], [0x4d, 0x3c, 0xb2, 0xa1, 2, 0, 4, 0]);
+        assert_eq!(bytes[20..24], [1, 0, 0, 0]);
+        assert!(frames(&bytes) == sent, "a frame differs");
+    }
+}
+
+#[test]
+fn statistics_are_cleared_for_who_looks() {
+    let mut typed = Typed::piped(&format!(
+        "--vdev=model0,link=gen:count=500 -- -i --forward-mode=rxonly {SMALL} --no-flush-rx"
+    ));
+    typed.line("start");
+    for _ in 0..50 {
+        typed.line("show port xstats 0");
+        typed.wait_for("rx_good_packets: ");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    typed.line("clear port stats 0");
+    typed.line("clear fwd stats all");
+    typed.wait_for("NIC statistics for port 0 cleared");
+    typed.line("show port stats 0");
+    typed.line("stop");
+    typed.line("quit");
+    let run = typed.end().succeeded();
+    let (before, after) = run.stdout.split_once("port 0 cleared").expect("cleared");
+    assert_has(before, &["rx_good_packets: 500\n"]);
+    assert_has(
+        after,
+        &["  RX-packets: 0          RX-missed: 0 ", "RX-total: 0\n"],
+    );
+}
+
+#[test]
+fn a_terminal_has_completion_history_and_control_keys() {
+    let mut typed = Typed::on_terminal(&small(""));
+    typed.wait_for("testpmd> ");
+    typed.keys("show conf\tcor\t\r");
+    typed.wait_for("List of forwarding lcores:");
+    // Up, Enter: the same again.
+    typed.wait_for("testpmd> ");
+    typed.keys("\u{1b}[A\r");
+    typed.wait_for("List of forwarding lcores:");
+    typed.wait_for("testpmd> ");
+    // Ctrl-C leaves the line alone.
+    typed.keys("quit\u{3}");
+    typed.wait_for("testpmd> ");
+    typed.keys("show event\r");
+    typed.wait_for("No event");
+    typed.wait_for("testpmd> ");
+    // Ctrl-D ends it.
+    typed.keys("\u{4}");
+    typed.wait_for("Bye...");
+    typed.end().succeeded();
+}
+
+#[test]
+fn nobody_reading_ends_it_with_exit_code_1() {
+    use std::process::Stdio;
+    let mut child = command(&small(""))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("mana starts");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("a child").code(), Some(1));
+}
