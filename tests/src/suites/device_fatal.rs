@@ -1,4 +1,4 @@
-//! As LISA's "verify_mana_device_removal" in small: the device goes away under a running port.
+//! The device goes away under a running port.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! As LISA's "verify_mana_device_reset" in small: the device goes away under a running port and comes
+//! The device goes away under a running port and comes
 //! back as another ib device.
 
 use mana_model::After;

@@ -1,6 +1,7 @@
 //! As DTS "mtu_update": the MTU says what receive buffers must hold, and nothing else.
 
 use mana_pmd::{Error, MIN_MTU, Oversize, PortConfig, RxQueueConfig, TxQueueConfig};
+use uverbs_abi::SystemKind;
 
 use super::{Needs, Suite, capture};
 use crate::packets::{Kind, frame};
@@ -30,10 +31,13 @@ fn run(rig: &Rig) {
         ..PortConfig::default()
     };
     let mut port = rig.open();
-    assert_eq!((port.mtu(), port.info().max_mtu), (1500, Some(9000)));
-    for bad in [0, MIN_MTU - 1, 9001, u32::MAX] {
+    // A preloaded model's netdev is none of the kernel's, which so can't tell the adapter's limit.
+    let told = (rig.system.kind() == SystemKind::Model).then_some(9000);
+    assert_eq!((port.mtu(), port.info().max_mtu), (1500, told));
+    let most = told.unwrap_or(u16::MAX.into());
+    for bad in [0, MIN_MTU - 1, most + 1, u32::MAX] {
         let error = port.set_mtu(bad).expect_err("out of range");
-        assert!(matches!(error, Error::Mtu { given, max: 9000, .. } if given == bad));
+        assert!(matches!(error, Error::Mtu { given, max, .. } if (given, max) == (bad, most)));
         let error = port.configure(config(Some(bad), Oversize::Drop));
         assert!(matches!(error, Err(Error::Mtu { .. })));
     }
