@@ -68,7 +68,7 @@ fn disabled(rig: &Rig) {
 }
 
 /// Configuring says why, and the port runs without.
-fn refused(rig: &Rig) {
+pub(super) fn refused(rig: &Rig) {
     let (rx_pool, mut port) = (plan(1).pool("received"), rig.open());
     let config = |rx_interrupts| mana_pmd::PortConfig {
         rx: vec![mana_pmd::RxQueueConfig {

@@ -13,7 +13,8 @@ use crate::{Plan, Rig, Running};
 pub(super) const SUITE: Suite = Suite {
     name: "rx_wakeup",
     proves: "a packet that comes back wakes the thread that sleeps on its queue, again and again, \
-             and ports whose events nobody read stop and start again",
+             and ports whose events nobody read stop and start again; a kernel without completion \
+             events refuses with the reason",
     needs: Needs::Loop,
     prepare: |_| (),
     run,
@@ -26,6 +27,7 @@ fn run(rig: &Rig) {
     let support = port.capabilities().rx_interrupt;
     port.close().expect("a port that was only opened");
     if support == Support::NotByKernel {
+        super::rx_interrupt::refused(rig);
         return;
     }
     let plan = Plan {

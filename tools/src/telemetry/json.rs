@@ -240,7 +240,8 @@ fn info(port: &PortData) -> Reply {
         ("mtu", json!(port.info.mtu)),
         ("rx_mbuf_size_min", json!(port.buffer)),
         ("mac_addr", json!(mac(port))),
-        // The device can't (reference/mana-hardware.md).
+        // The kernel gives no way to ask for the first and the third (reference/mana-hardware.md
+        // §8); scattering is not told here yet.
         ("promiscuous", json!(0)),
         ("scattered_rx", json!(0)),
         ("all_multicast", json!(0)),
