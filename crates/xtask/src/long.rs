@@ -2,10 +2,11 @@
 //! `docs/long.md`.
 
 use std::process::Command;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::{process, program};
 
-pub const USAGE: &str = "cargo xtask long soak [--minutes N] [--seed N]";
+pub const USAGE: &str = "cargo xtask long soak|properties [--minutes N] [--seed N]";
 
 /// What is run for long.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,15 +14,16 @@ pub enum Long {
     /// Ports that live through starts, stops, resets and removals under traffic: the example `soak`
     /// of the package `conformance`, which prints its seed.
     Soak { minutes: u64, seed: Option<u64> },
+    /// The property tests, again and again from one seed to the next, with many cases.
+    Properties { minutes: u64, seed: Option<u64> },
 }
 
 impl Long {
-    /// An hour of soak, if nothing else is said.
+    /// An hour, if nothing else is said.
     pub fn parse<'a>(mut arguments: impl Iterator<Item = &'a str>) -> Result<Self, String> {
-        match arguments.next() {
-            Some("soak") => {}
-            Some(other) => return Err(format!("unknown long task `{other}`\n{USAGE}")),
-            None => return Err(USAGE.to_owned()),
+        let task = arguments.next().ok_or(USAGE)?;
+        if !["soak", "properties"].contains(&task) {
+            return Err(format!("unknown long task `{task}`\n{USAGE}"));
         }
         let (mut minutes, mut seed) = (60, None);
         while let Some(argument) = arguments.next() {
@@ -36,16 +38,50 @@ impl Long {
                 _ => return Err(format!("unknown argument `{argument}`\n{USAGE}")),
             }
         }
-        Ok(Self::Soak { minutes, seed })
+        Ok(match task {
+            "soak" => Self::Soak { minutes, seed },
+            _ => Self::Properties { minutes, seed },
+        })
     }
 
     /// Runs it on this program's terminal.
     pub fn run(&self) -> Result<(), String> {
-        let Self::Soak { minutes, seed } = self;
-        let mut soak = Command::new(program::build("conformance", "soak", true)?);
-        soak.arg(minutes.saturating_mul(60).to_string());
-        soak.args(seed.map(|seed| seed.to_string()));
-        process::run(&mut soak)
+        match *self {
+            Self::Soak { minutes, seed } => {
+                let mut soak = Command::new(program::build("conformance", "soak", true)?);
+                soak.arg(minutes.saturating_mul(60).to_string());
+                soak.args(seed.map(|seed| seed.to_string()));
+                process::run(&mut soak)
+            }
+            Self::Properties { minutes, seed } => properties(minutes, seed),
+        }
+    }
+}
+
+/// Runs every unit test, the property tests with 4096 cases each, for `minutes` and at least once.
+/// The seed is printed before each round, so that a failure can be drawn again.
+fn properties(minutes: u64, seed: Option<u64>) -> Result<(), String> {
+    let start = Instant::now();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let mut seed = seed.unwrap_or_else(|| now.map_or(1, |now| now.as_secs()));
+    loop {
+        println!("== properties: PROPTEST_RNG_SEED={seed}");
+        let mut cargo = process::cargo();
+        cargo.args([
+            "test",
+            "--release",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--quiet",
+        ]);
+        cargo.env("PROPTEST_RNG_SEED", seed.to_string());
+        cargo.env("PROPTEST_CASES", "4096");
+        process::run(&mut cargo)?;
+        if start.elapsed().as_secs() >= minutes.saturating_mul(60) {
+            return Ok(());
+        }
+        seed = seed.wrapping_add(1);
     }
 }
 
@@ -58,10 +94,15 @@ mod tests {
     }
 
     #[test]
-    fn a_soak_takes_an_hour_or_what_is_asked_for() {
+    fn a_task_takes_an_hour_or_what_is_asked_for() {
         let soak = |minutes, seed| Ok(Long::Soak { minutes, seed });
         assert_eq!(parse("soak"), soak(60, None));
         assert_eq!(parse("soak --minutes 3 --seed 7"), soak(3, Some(7)));
+        let properties = Long::Properties {
+            minutes: 2,
+            seed: None,
+        };
+        assert_eq!(parse("properties --minutes 2"), Ok(properties));
     }
 
     #[test]

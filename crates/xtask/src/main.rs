@@ -62,8 +62,7 @@ use long::Long;
 use tiers::Tier;
 use workspace::Workspace;
 
-const USAGE: &str =
-    "usage: cargo xtask test [--tier NAME]... | check | fetch | long soak [--minutes N] [--seed N]";
+const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | long soak|properties [--minutes N] [--seed N]";
 
 enum Task {
     Test(Vec<Tier>),

@@ -135,28 +135,29 @@ impl PacketType {
                     return;
                 }
             };
-            let Some([following, units]) = ip.get(at..at + 2) else {
+            // Each is at least 8 bytes long, the fragment header exactly that.
+            let Some(&[following, units, high, low, ..]) = ip.get(at..at + 8) else {
                 break;
             };
             self.l3 = L3Type::Ipv6Extensions;
             if length == 0 {
                 // An atomic fragment is a whole packet (RFC 6946).
-                let whole = u16_at(ip, at + 2).is_some_and(|word| word & 0xFFF9 == 0);
+                let whole = u16::from_be_bytes([high, low]) & 0xFFF9 == 0;
                 if !whole {
-                    self.l3_len = (at + 8).min(ip.len()) as u16;
+                    self.l3_len = (at + 8) as u16;
                     self.l4 = L4Type::Fragment;
                     return;
                 }
                 at += 8;
             } else if length == 4 {
-                at += (usize::from(*units) + 2) * 4;
+                at += (usize::from(units) + 2) * 4;
             } else {
-                at += (usize::from(*units) + 1) * 8;
+                at += (usize::from(units) + 1) * 8;
             }
             if at > ip.len() {
                 break;
             }
-            next = *following;
+            next = following;
         }
         // The chain is cut off, or too long: where the transport begins is not known.
         self.l3_len = 40;
@@ -250,6 +251,8 @@ mod tests {
             packet(&ipv6(44, &atomic)),
             (Ipv6Extensions, L4::Tcp, 14, 48)
         );
+        // Cut off within the fragment header: whether it is a fragment is not to be seen.
+        assert_eq!(packet(&ipv6(44, &atomic[..7])), (Ipv6, L4::Unknown, 14, 40));
     }
 
     #[test]
