@@ -232,6 +232,7 @@ fn stack(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
     let mut environment: Vec<(&str, OsString)> = mana(tally).into_iter().collect();
     for (variable, group) in [
         ("MANA_DPDK_TREE", &debian::DPDK),
+        ("MANA_DPDK_HEADERS", &debian::DPDK_HEADERS),
         ("MANA_RDMA_CORE_44_TREE", &debian::RDMA_CORE_44),
         ("MANA_HOST_TOOLS", &debian::HOST),
     ] {

@@ -125,7 +125,7 @@ impl Stack {
     }
 }
 
-fn variable(name: &str) -> PathBuf {
+pub(super) fn variable(name: &str) -> PathBuf {
     env::var_os(name)
         .unwrap_or_else(|| panic!("{name} is not set; {COMMAND}"))
         .into()

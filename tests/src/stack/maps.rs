@@ -24,6 +24,14 @@ pub fn mapped(process: u32) -> BTreeSet<PathBuf> {
         .collect()
 }
 
+/// Whether the first thread of the process sleeps, as proc(5) tells it: the letter behind the name.
+#[must_use]
+pub(super) fn is_asleep(process: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    text.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('S'))
+}
+
 /// Whether all these libraries, by the beginning of their file names, are mapped.
 ///
 /// # Panics

@@ -5,8 +5,10 @@
 //! own dynamic loader, as an ordinary user even where root runs the tests, for a limited time.
 //! [`Session`] is a testpmd, Debian's or ours ([`Column`]), that the test watches from the device's
 //! side and ends; [`Stats`] are what it counted; [`cell`] is its place in the table of the report.
+//! [`Ethdev`] is a program of this house on Debian's DPDK, for what testpmd has no words for.
 
 mod column;
+mod ethdev;
 mod machine;
 mod maps;
 mod session;
@@ -15,6 +17,7 @@ mod table;
 mod tree;
 
 pub use column::Column;
+pub use ethdev::{Answer, Ethdev};
 pub use machine::Stack;
 pub use maps::{mapped, only_child};
 pub use session::{Outcome, Session};

@@ -175,7 +175,7 @@ impl Session {
 }
 
 impl Outcome {
-    fn of(column: Column, ended: Ended) -> Self {
+    pub(super) fn of(column: Column, ended: Ended) -> Self {
         let findings = match ended.stderr.rsplit_once("finding(s):\n") {
             Some((_, lines)) => lines.lines().map(|line| line.trim().to_owned()).collect(),
             None => Vec::new(),

@@ -1,4 +1,4 @@
-//! As DTS "pmd_buffer_scatter": packets larger than a buffer arrive as chains.
+//! As DTS "buffer_scatter": packets larger than a buffer arrive as chains.
 
 use mana_model::Fault;
 use mana_pmd::Oversize;

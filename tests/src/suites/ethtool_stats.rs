@@ -1,4 +1,4 @@
-//! As DTS's suite of that name: extended statistics add up to what happened, counted by the device.
+//! As the former DTS's suite of that name: extended statistics add up to what happened, counted by the device.
 
 use mana_model::{DeviceConfig, Fault, LinkConfig, PortConfig};
 use pmd_api::Mbuf;

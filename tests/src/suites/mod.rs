@@ -1,5 +1,8 @@
 //! The suites, one a file, named after those of DPDK's DTS and Microsoft's LISA where they have the
 //! same.
+//!
+//! DTS is the one in DPDK's tree, `dts/tests/TestSuite_NAME.py`; the former is the repository before it,
+//! `test_plans/NAME_test_plan.rst`.
 
 mod buffer_scatter;
 mod checksum_offload;

@@ -1,4 +1,4 @@
-//! As DTS "mtu_update": the MTU says what receive buffers must hold, and nothing else.
+//! As DTS "mtu": the MTU says what receive buffers must hold, and nothing else.
 
 use mana_pmd::{Error, MIN_MTU, Oversize, PortConfig, RxQueueConfig, TxQueueConfig};
 use uverbs_abi::SystemKind;

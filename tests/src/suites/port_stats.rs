@@ -1,4 +1,4 @@
-//! As DTS "stats checks": the driver's counters against the device's.
+//! As DTS "port_stats": the driver's counters against the device's.
 
 use super::{Needs, Suite};
 use crate::packets::mixture;

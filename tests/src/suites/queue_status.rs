@@ -1,4 +1,4 @@
-//! As DTS "rxtx_offload" asks of queues what they are at: descriptors, packets that wait, variants.
+//! What queues are at: descriptors, packets that wait, variants. DTS has no suite of that.
 
 use mana_pmd::{Link, RxDescriptor, TxDescriptor};
 use pmd_api::{Batch, RxBurst, Support, TxBurst};

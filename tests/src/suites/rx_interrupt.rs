@@ -1,4 +1,5 @@
-//! As DTS "interrupt_pmd": a thread that sleeps until a packet comes.
+//! As the former DTS's "interrupt_pmd" (One-shot Rx Interrupt Tests, case 1), whose program is
+//! l3fwd-power: a thread that sleeps until a packet comes. Today's DTS has no suite of interrupts.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};

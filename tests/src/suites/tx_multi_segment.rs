@@ -1,4 +1,4 @@
-//! As DTS "scatter": packets of many segments leave whole.
+//! As the former DTS's "scatter": packets of many segments leave whole.
 
 use super::{Needs, Suite};
 use crate::packets::{Kind, frame};

@@ -82,7 +82,17 @@ pub const RDMA_CORE_44: Group = Group {
     libraries: true,
 };
 
-const GROUPS: &[&Group] = &[&VALGRIND, &HOST, &DPDK, &RDMA_CORE_44];
+/// Headers of DPDK, for programs in C that the tests compile against the libraries of [`DPDK`]. In a tree
+/// of its own: the package depends on every driver.
+pub const DPDK_HEADERS: Group = Group {
+    name: "dpdk-headers",
+    suite: Some("trixie"),
+    // Its headers include those of the second.
+    packages: &["libdpdk-dev", "libbsd-dev"],
+    libraries: false,
+};
+
+const GROUPS: &[&Group] = &[&VALGRIND, &HOST, &DPDK, &DPDK_HEADERS, &RDMA_CORE_44];
 
 /// Fetches all groups.
 pub fn fetch_all(workspace: &Workspace) -> Result<(), String> {
