@@ -182,6 +182,13 @@ impl Port {
         capabilities(&self.limits)
     }
 
+    /// What it runs with, or the next start would: as it was configured, with depths rounded up and
+    /// the MTU filled in. `None` before the first [`Port::configure`].
+    #[must_use]
+    pub fn config(&self) -> Option<&PortConfig> {
+        self.config.as_ref()
+    }
+
     /// Sets the number that received packets carry as [`pmd_api::Mbuf::port`], from the next start
     /// on. It begins as the position of the port in what [`Port::open`] returned.
     pub fn set_id(&mut self, id: u16) {

@@ -133,6 +133,16 @@ fn dpdk_telemetry_py_reads_ours_as_dpdks_own() {
         "port_id",
         "mtu",
         "mac_addr",
+        "rx_mbuf_size_min",
+        "promiscuous",
+        "scattered_rx",
+        "all_multicast",
+        "dev_started",
+        "dev_configured",
+        "rxq_state",
+        "txq_state",
+        "lro",
+        "dev_flags",
     ] {
         assert_eq!(
             ours["/ethdev/info"][field], dpdk["/ethdev/info"][field],

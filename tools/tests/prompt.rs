@@ -101,6 +101,64 @@ fn forwarding_starts_and_stops_again_with_what_was_set_in_between() {
 }
 
 #[test]
+fn as_many_bursts_as_asked_for_go_out_before_forwarding_begins() {
+    let mut typed = Typed::piped(&format!(
+        "--vdev=model0,link=sink -- -i --burst=16 {SMALL} --rxq=2 --txq=2"
+    ));
+    typed.line("start tx_first x");
+    for (command, sent) in [
+        ("start tx_first 0", 0),
+        ("start tx_first 1", 32),
+        ("start tx_first 3", 96),
+    ] {
+        typed.line(command);
+        typed.line("stop");
+        typed.wait_for(&format!("TX-packets: {sent} "));
+        typed.wait_for("\nDone.\n");
+    }
+    typed.line("quit");
+    let run = typed.end().succeeded();
+    assert_has(&run.stderr, &["`x`: expected a number of bursts"]);
+}
+
+#[test]
+fn link_and_rss_are_what_the_port_says() {
+    let lines = [
+        "show port info 0",
+        "show port 0 rss-hash",
+        "port stop 0",
+        "show port info 0",
+        "port config all rxq 4",
+        "show rxq info 0 0",
+        "port start 0",
+        "show port 0 rss-hash",
+        "show port 0 rss-hash key",
+        "show port 0 rss reta 64 (0x8000000000000003)",
+        "show port summary 0",
+        "quit",
+    ];
+    let run = script("--vdev=model0 -- -i --total-num-mbufs=8192", &lines);
+    let info = "Link status: up\nLink speed: Unknown\n";
+    assert_eq!(run.stdout.matches(info).count(), 2, "{}", run.stdout);
+    assert_has(
+        &run.stdout,
+        &[
+            // Of a netdev that is DOWN the kernel does not tell.
+            ", link unknown, assumed up\n",
+            "Redirection table size: 64\n",
+            "Hash key size in bytes: 40\n",
+            "rss-hash\r\nRSS disabled\n",
+            "rss-hash\r\nRSS functions:\n  ipv4  ipv4-tcp  ipv4-udp  ipv6  ipv6-tcp  ipv6-udp\n",
+            "RSS key:\n6D5A56DA255B0EC2",
+            "hash index=0, queue=0\nRSS RETA configuration: hash index=1, queue=1\n\
+             RSS RETA configuration: hash index=63, queue=3\n",
+            "net_mana       up       Unknown",
+            "RX scattered packets: off\n",
+        ],
+    );
+}
+
+#[test]
 fn every_mistake_is_answered_and_the_prompt_goes_on() {
     let answers = [
         ("shw port stats 0", "did you mean `show`?"),

@@ -27,9 +27,13 @@ struct Running {
 
 impl Running {
     fn start(eal: &str) -> Running {
+        Running::with(eal, "")
+    }
+
+    fn with(eal: &str, app: &str) -> Running {
         let folder = tempfile::tempdir().expect("a folder");
         let mut child = command(&format!(
-            "--vdev=model0 {eal} -- --forward-mode=txonly --rxq=2 --txq=2 --duration 30 {SMALL}"
+            "--vdev=model0 {eal} -- --forward-mode=txonly --rxq=2 --txq=2 --duration 30 {SMALL} {app}"
         ))
         .env("RUNTIME_DIRECTORY", folder.path())
         .stdout(Stdio::piped())
@@ -150,6 +154,27 @@ fn a_running_port_is_told_by_number_and_its_counters_move() {
     let path = running.path("tel");
     running.stop().succeeded();
     assert!(!path.join("dpdk_telemetry.v2").exists(), "the socket stays");
+}
+
+#[test]
+fn what_is_told_of_a_port_is_asked_of_it() {
+    let running = Running::with("", "--enable-scatter --mbuf-size=640 --max-pkt-len=1018");
+    let (client, _) = Client::new(&running.path("rte/dpdk_telemetry.v2"));
+    let info = client.ask("/ethdev/info,0");
+    for (field, value) in [
+        ("scattered_rx", 1),
+        ("rx_mbuf_size_min", 640),
+        ("mtu", 1000),
+        ("dev_configured", 1),
+    ] {
+        assert_eq!(info[field], value, "{field}");
+    }
+    running.stop().succeeded();
+    let running = Running::start("");
+    let (client, _) = Client::new(&running.path("rte/dpdk_telemetry.v2"));
+    let info = client.ask("/ethdev/info,0");
+    assert_eq!(info["scattered_rx"], 0);
+    running.stop().succeeded();
 }
 
 #[test]

@@ -14,6 +14,14 @@ pub enum Link {
     Unknown,
 }
 
+impl Link {
+    /// Whether it counts as up: what is not known does.
+    #[must_use]
+    pub fn is_up(self) -> bool {
+        self != Self::Down
+    }
+}
+
 impl std::fmt::Display for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {

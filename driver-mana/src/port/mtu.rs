@@ -17,6 +17,15 @@ impl Port {
         configured.or(self.mtu).unwrap_or(self.info.mtu)
     }
 
+    /// Whether a packet of the MTU may arrive in several buffers, see [`crate::Oversize::Scatter`].
+    #[must_use]
+    pub fn scatters(&self) -> bool {
+        self.config.as_ref().is_some_and(|config| {
+            let mut pools = config.rx.iter().map(|queue| &queue.pool);
+            pools.any(|pool| config.rx_segments(pool) > 1)
+        })
+    }
+
     /// Sets the MTU, see [`PortConfig::mtu`]; the netdev keeps its own. On a running port that works
     /// as far as the queues' buffers hold it.
     ///

@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mana_pmd::{Port, PortInfo, Xstat};
+use mana_pmd::{Link, Port, PortInfo, Xstat};
 use pmd_api::{PortStats, QueueStats};
 
 /// How long a question waits for whoever owns the ports; what was told last is the answer then.
@@ -40,6 +40,14 @@ pub struct PortData {
     pub info: PortInfo,
     /// Whether it is started.
     pub started: bool,
+    /// Whether it was configured.
+    pub configured: bool,
+    /// Its link.
+    pub link: Link,
+    /// Bytes behind the Ethernet header.
+    pub mtu: u32,
+    /// Whether packets may arrive in several buffers.
+    pub scattered: bool,
     /// Sums over its queues.
     pub stats: PortStats,
     /// By receive queue.
@@ -48,17 +56,28 @@ pub struct PortData {
     pub tx: Vec<QueueStats>,
     /// Everything by name.
     pub xstats: Vec<Xstat>,
-    /// Bytes that a receive buffer takes.
+    /// Bytes of its smallest receive buffer with headroom, 0 before it was configured.
     pub buffer: u32,
 }
 
 impl PortData {
-    /// Reads a port of so many queues.
-    pub fn of(number: usize, port: &Port, queues: (u16, u16), buffer: u32) -> PortData {
+    /// Reads a port.
+    pub fn of(number: usize, port: &Port) -> PortData {
+        let config = port.config();
+        let rooms = config.map(|config| config.rx.iter().map(|queue| queue.pool.data_room()));
+        let count = |queues: Option<usize>| queues.unwrap_or(0) as u16;
+        let queues = (
+            count(config.map(|config| config.rx.len())),
+            count(config.map(|config| config.tx.len())),
+        );
         PortData {
             number: number as u16,
             info: port.info().clone(),
             started: port.is_started(),
+            configured: config.is_some(),
+            link: port.link(),
+            mtu: port.mtu(),
+            scattered: port.scatters(),
             stats: port.stats(),
             rx: (0..queues.0)
                 .map(|queue| port.rx_queue_stats(queue))
@@ -67,7 +86,7 @@ impl PortData {
                 .map(|queue| port.tx_queue_stats(queue))
                 .collect(),
             xstats: port.xstats(),
-            buffer,
+            buffer: rooms.and_then(Iterator::min).unwrap_or(0),
         }
     }
 
@@ -184,7 +203,7 @@ pub mod tests {
         })
         .unwrap();
         let queues = port.start().unwrap();
-        let data = PortData::of(0, &port, (2, 2), 2176);
+        let data = PortData::of(0, &port);
         port.stop(queues).unwrap();
         data
     }

@@ -237,29 +237,30 @@ fn info(port: &PortData) -> Reply {
         ("nb_rx_queues", json!(port.rx.len())),
         ("nb_tx_queues", json!(port.tx.len())),
         ("port_id", json!(port.number)),
-        ("mtu", json!(port.info.mtu)),
+        ("mtu", json!(port.mtu)),
         ("rx_mbuf_size_min", json!(port.buffer)),
         ("mac_addr", json!(mac(port))),
         // The kernel gives no way to ask for the first and the third (reference/mana-hardware.md
-        // §8); scattering is not told here yet.
+        // §8).
         ("promiscuous", json!(0)),
-        ("scattered_rx", json!(0)),
+        ("scattered_rx", json!(u8::from(port.scattered))),
         ("all_multicast", json!(0)),
         ("dev_started", json!(u8::from(port.started))),
         ("lro", json!(0)),
-        ("dev_configured", json!(u8::from(!port.rx.is_empty()))),
+        ("dev_configured", json!(u8::from(port.configured))),
         ("rxq_state", states(port.rx.len())),
         ("txq_state", states(port.tx.len())),
         (
             "numa_node",
             json!(port.info.numa_node.map_or(-1, i64::from)),
         ),
-        ("dev_flags", json!("0x0")),
+        // RTE_ETH_DEV_INTR_RMV: the port tells when its device goes away.
+        ("dev_flags", json!("0x8")),
     ]))
 }
 
 fn link(port: &PortData) -> Reply {
-    Reply::Dict(match port.started {
+    Reply::Dict(match port.link.is_up() {
         false => dict([("status", json!("DOWN"))]),
         true => dict([
             ("status", json!("UP")),

@@ -77,13 +77,21 @@ pub fn text(ports: &[PortData], format: Format) -> String {
             labels(&own),
             started,
         );
+        let text = "Whether the link is up, or not known to be down.";
+        add(
+            "mana_link_up".into(),
+            help(text),
+            false,
+            labels(&own),
+            port.link.is_up().into(),
+        );
         let text = "MTU, without the Ethernet header.";
         add(
             "mana_mtu_bytes".into(),
             help(text),
             false,
             labels(&own),
-            info.mtu.into(),
+            port.mtu.into(),
         );
         for stat in &port.xstats {
             let (plain, queue) = split(&stat.name);

@@ -204,7 +204,7 @@ pub fn port_statistics(out: &mut String, port: usize, stats: &PortStats, rates: 
 }
 
 /// What testpmd prints when something happens to a port.
-pub fn event(number: usize, event: PortEvent) -> String {
+pub fn event(number: usize, event: &PortEvent) -> String {
     let event = match event {
         PortEvent::DeviceRemoved => "device removal",
         PortEvent::Recovering => "error recovering",
@@ -212,6 +212,11 @@ pub fn event(number: usize, event: PortEvent) -> String {
         PortEvent::RecoveryFailed { .. } => "error recovery failed",
         PortEvent::NetdevUp => "netdev up",
         PortEvent::NetdevDown => "netdev down",
+        // DPDK has no such events.
+        PortEvent::WaitingForQueue { queues } => {
+            &format!("waiting for queue ({})", queues.join(", "))
+        }
+        PortEvent::TxStuck { queue, .. } => &format!("tx queue {queue} stuck"),
         _ => "unknown",
     };
     format!("\nPort {number}: {event} event\n")
@@ -223,6 +228,25 @@ mod tests {
 
     // The expected texts are lines of dpdk-testpmd's own output on MANA hardware, published as logs
     // (field.md §A.8) and in DPDK's documentation.
+
+    #[test]
+    fn events_are_told_in_testpmds_words_and_those_dpdk_does_not_have_name_their_queues() {
+        let removed = event(1, &PortEvent::DeviceRemoved);
+        assert_eq!(removed, "\nPort 1: device removal event\n");
+        let waiting = PortEvent::WaitingForQueue {
+            queues: vec!["rx 0".to_owned(), "tx 3".to_owned()],
+        };
+        assert_eq!(
+            event(0, &waiting),
+            "\nPort 0: waiting for queue (rx 0, tx 3) event\n"
+        );
+        let stuck = PortEvent::TxStuck {
+            queue: 2,
+            in_flight: 7,
+            age: std::time::Duration::from_secs(5),
+        };
+        assert_eq!(event(0, &stuck), "\nPort 0: tx queue 2 stuck event\n");
+    }
 
     fn lines(text: &str) -> Vec<&str> {
         text.lines().collect()

@@ -49,17 +49,11 @@ fn program(cores: &CorePlan) -> Program {
     }
 }
 
-/// Answers whoever asks for the ports, numbered from 0, each with so many queues and buffers of so
-/// many bytes.
-pub fn answer<'p>(
-    telemetry: &Telemetry,
-    ports: impl Iterator<Item = (usize, &'p Port)>,
-    queues: (u16, u16),
-    buffer: u32,
-) {
+/// Answers whoever asks for the ports.
+pub fn answer<'p>(telemetry: &Telemetry, ports: impl Iterator<Item = (usize, &'p Port)>) {
     let read = |(number, port): (usize, &Port)| {
         port.refresh_missed();
-        PortData::of(number, port, queues, buffer)
+        PortData::of(number, port)
     };
     telemetry.answer(|| ports.map(read).collect());
 }

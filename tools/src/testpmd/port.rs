@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use dma_memory::{HugePages, RegionOptions};
 use mana_pmd::{
-    Oversize, Port, PortConfig, PortEvent, PortInfo, Queues, RxQueue, RxQueueConfig, TxQueue,
+    Link, Oversize, Port, PortConfig, PortEvent, PortInfo, Queues, RxQueue, RxQueueConfig, TxQueue,
     TxQueueConfig, Xstat,
 };
 use pmd_api::{Capabilities, PortStats, Support};
@@ -212,9 +212,14 @@ impl TestPort {
                 self.events.remove(0);
             }
             self.events.push(event.to_string());
-            let text = display::event(self.number, event.clone());
+            let text = display::event(self.number, &event);
             (event, text)
         }))
+    }
+
+    /// Its link; down, once it is closed.
+    pub fn link(&self) -> Link {
+        self.port.as_ref().map_or(Link::Down, Port::link)
     }
 
     /// What it can do of something; nothing, once it is closed.

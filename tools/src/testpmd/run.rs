@@ -164,13 +164,13 @@ fn work(
     if goes_on && interactive {
         if auto_start && !session.is_forwarding() {
             say("Start automatic packet forwarding\n")?;
-            session.start_forwarding(false)?;
+            session.start_forwarding(0)?;
         }
         prompt::run(session, stop)?;
     } else if goes_on {
         if !session.is_forwarding() {
             say("No commandline core given, start packet forwarding\n")?;
-            session.start_forwarding(session.args.tx_first)?;
+            session.start_forwarding(session.args.tx_first.into())?;
         }
         let waited = wait(session, stop);
         let outcome = session.stop_forwarding();

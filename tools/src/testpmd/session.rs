@@ -168,14 +168,14 @@ impl<'m> Session<'m> {
         text
     }
 
-    /// Starts forwarding over all open ports, each of which is started. `tx_first` sends a burst on
-    /// every stream before.
+    /// Starts forwarding over all open ports, each of which is started, after `tx_first`
+    /// bursts of packets on every stream.
     ///
     /// # Errors
     ///
     /// Packets that a port does not take; cores that can't be had: the ports must be started anew
     /// then.
-    pub fn start_forwarding(&mut self, tx_first: bool) -> Result<(), Error> {
+    pub fn start_forwarding(&mut self, tx_first: usize) -> Result<(), Error> {
         let (ports, forwarding) = self.plan();
         let args = &self.args;
         self.check_segments(&ports)?;
@@ -196,7 +196,7 @@ impl<'m> Session<'m> {
             Patience::HARDWARE
         };
         let (all, pools) = (&mut self.ports, &self.pools);
-        let mut shares = forwarding.assign(all, args, pools, patience, tx_first);
+        let mut shares = forwarding.assign(all, args, pools, patience, tx_first > 0);
         // As in testpmd, what came before forwarding begins is nobody's: no more than a ring holds,
         // where packets come without end. A source that ends is left whole, as it is for
         // --no-flush-rx there.
@@ -216,9 +216,11 @@ impl<'m> Session<'m> {
             forwarding,
         };
         say(&text)?;
-        for assigned in shares.iter_mut().flatten() {
-            if let Some(mut generator) = assigned.first.take() {
-                generator.forward(&mut assigned.stream.lane());
+        for _ in 0..tx_first {
+            for assigned in shares.iter_mut().flatten() {
+                if let Some(generator) = &mut assigned.first {
+                    generator.forward(&mut assigned.stream.lane());
+                }
             }
         }
         // The device thread of a model is busy as well. Behind a tap so are the kernel and the
@@ -380,8 +382,7 @@ impl<'m> Session<'m> {
                 .ports
                 .iter()
                 .filter_map(|p| Some((p.number, p.open()?)));
-            let queues = (self.queues.rx, self.queues.tx);
-            observe::answer(telemetry, open, queues, self.args.mbuf_size);
+            observe::answer(telemetry, open);
         }
         Ok(failed)
     }

@@ -186,7 +186,7 @@ pub struct Assigned {
     pub stream: Stream<RxQueue, TxQueue>,
     /// What happens between them.
     pub mode: Box<dyn ForwardMode>,
-    /// Sends one burst of generated packets, for `--tx-first`.
+    /// Sends a burst of generated packets, for `--tx-first`.
     pub first: Option<Box<dyn ForwardMode>>,
 }
 

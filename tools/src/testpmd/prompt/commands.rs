@@ -30,7 +30,7 @@ const fn spec(section: &'static str, form: &'static str, run: Run, help: &'stati
 pub const TABLE: &[Spec] = &[
     spec(CONTROL, "start", forwarding::start, "Start packet forwarding with current configuration."),
     spec(CONTROL, "start tx_first", forwarding::start_tx_first, "The same, after one burst of packets on every stream."),
-    spec(CONTROL, "start tx_first N", forwarding::start_tx_first_bursts, "The same, after N bursts; 1 is what there is."),
+    spec(CONTROL, "start tx_first N", forwarding::start_tx_first_bursts, "The same, after N bursts of packets on every stream."),
     spec(CONTROL, "stop", forwarding::stop, "Stop packet forwarding, and display accumulated statistics."),
     spec(CONTROL, "quit", forwarding::quit, "Stop, close all ports, and leave."),
     spec(CONTROL, "help", help::sections, "Display the sections of the help text."),

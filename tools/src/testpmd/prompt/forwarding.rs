@@ -5,30 +5,23 @@ use crate::testpmd::error::Error;
 
 /// `start`.
 pub fn start(prompt: &mut Prompt<'_, '_>, _: &[&str]) -> Result<(), Error> {
-    start_with(prompt, false)
+    start_with(prompt, 0)
 }
 
 /// `start tx_first`.
 pub fn start_tx_first(prompt: &mut Prompt<'_, '_>, _: &[&str]) -> Result<(), Error> {
-    start_with(prompt, true)
+    start_with(prompt, 1)
 }
 
 /// `start tx_first N`.
 pub fn start_tx_first_bursts(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
     match prompt.number(words[0], "a number of bursts")? {
-        Some(1) => start_with(prompt, true),
-        Some(bursts) => {
-            complain(&format!(
-                "start tx_first {bursts}: one burst on every stream is what there is: \
-                 `start tx_first`, with `set burst` before it"
-            ));
-            Ok(())
-        }
+        Some(bursts) => start_with(prompt, bursts),
         None => Ok(()),
     }
 }
 
-fn start_with(prompt: &mut Prompt<'_, '_>, tx_first: bool) -> Result<(), Error> {
+fn start_with(prompt: &mut Prompt<'_, '_>, tx_first: usize) -> Result<(), Error> {
     let session = &mut prompt.session;
     if session.is_forwarding() {
         complain("Packet forwarding already started");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use mana_pmd::{DEFAULT_RSS_KEY, MIN_DEPTH};
+use mana_pmd::{DEFAULT_RSS_KEY, MIN_DEPTH, Port};
 
 use super::{Prompt, complain};
 use crate::testpmd::display::{self, upper};
@@ -13,7 +13,7 @@ use crate::testpmd::run::say;
 const BORDER: &str = "*********************";
 /// What the device hashes, in testpmd's words (reference/mana-hardware.md §3.6).
 const HASHED: &str = "  ipv4  ipv4-tcp  ipv4-udp  ipv6  ipv6-tcp  ipv6-udp\n";
-/// Entries of the device's redirection table, which the kernel fills with the queues in turn.
+/// Entries of the device's redirection table.
 const RETA: usize = 64;
 
 /// `show port info|stats|xstats|summary PORTS`.
@@ -58,16 +58,16 @@ fn name(port: &TestPort) -> String {
     format!("{}_port{}", port.info().pci, port.info().port)
 }
 
-/// The kernel owns the link's state only while the port is stopped, and then it is down.
+/// The link in testpmd's words.
 fn link(port: &TestPort) -> &'static str {
-    if port.is_started() { "up" } else { "down" }
+    if port.link().is_up() { "up" } else { "down" }
 }
 
 fn info(out: &mut String, port: &TestPort, queues: (u16, u16)) {
     let info = port.info();
     let socket = info.numa_node.unwrap_or(0);
     let strip = if port.keep_vlan_tags { "off" } else { "on" };
-    let mtu = port.open().map_or(info.mtu, |open| open.mtu());
+    let mtu = port.open().map_or(info.mtu, Port::mtu);
     let _ = write!(
         out,
         "\n{BORDER} Infos for port {:<2} {BORDER}\n\
@@ -114,19 +114,21 @@ fn info(out: &mut String, port: &TestPort, queues: (u16, u16)) {
          Device capabilities: 0x0( )\nDevice error handling mode: proactive\n\
          Device private info:\n  {1}\n",
         info.max_tx_segments,
-        provider(port),
+        private(port),
     );
 }
 
-fn provider(port: &TestPort) -> String {
+/// What the driver adds to DPDK's fields.
+fn private(port: &TestPort) -> String {
     let info = port.info();
     format!(
-        "provider {} ({}), driver id {}, ib device {}, netdev {}",
+        "provider {} ({}), driver id {}, ib device {}, netdev {}, link {}",
         info.provider,
         info.provider_note,
         info.driver_id,
         info.ib_device,
         info.netdev.as_deref().unwrap_or("none"),
+        port.link(),
     )
 }
 
@@ -229,13 +231,17 @@ pub fn queue(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
         "stopped"
     };
     let depth = depth.next_power_of_two();
+    let scattered = match port.open().is_some_and(Port::scatters) {
+        true => "on",
+        false => "off",
+    };
     let heading =
         format!("\n{BORDER} Infos for port {number:<2}, {way} queue {queue:<2} {BORDER}\n");
     say(&match way {
         "RX" => format!(
             "{heading}Mempool: {}\nRX prefetch threshold: 0\nRX host threshold: 0\n\
              RX writeback threshold: 0\nRX free threshold: 0\nRX drop packets: on\n\
-             RX deferred start: off\nRX scattered packets: off\nRx queue state: {state}\n\
+             RX deferred start: off\nRX scattered packets: {scattered}\nRx queue state: {state}\n\
              Number of RXDs: {depth}\n",
             session.pools.of(port.info().numa_node).name(),
         ),
@@ -261,14 +267,18 @@ fn rss(prompt: &mut Prompt<'_, '_>, words: &[&str], with_key: bool) -> Result<()
     let Some(number) = prompt.port(words[0])? else {
         return Ok(());
     };
-    if prompt.session.queues.rx < 2 {
+    let Some(port) = prompt.session.ports[number].open() else {
+        return Ok(());
+    };
+    // The kernel hashes only where there is a choice of queues.
+    let table = port.rss_table().unwrap_or([0; RETA]);
+    if table.iter().all(|queue| *queue == table[0]) {
         return say("RSS disabled\n");
     }
     let mut text = format!("RSS functions:\n{HASHED}");
     if with_key {
-        let key = prompt.session.ports[number].rss_key;
         text.push_str("RSS key:\n");
-        for byte in key.unwrap_or(DEFAULT_RSS_KEY) {
+        for byte in port.rss_key() {
             let _ = write!(text, "{byte:02X}");
         }
         text.push('\n');
@@ -278,7 +288,7 @@ fn rss(prompt: &mut Prompt<'_, '_>, words: &[&str], with_key: bool) -> Result<()
 
 /// `show port N rss reta SIZE MASKS`.
 pub fn reta(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
-    let Some(_) = prompt.port(words[0])? else {
+    let Some(number) = prompt.port(words[0])? else {
         return Ok(());
     };
     let Some(size) = prompt.number(words[1], "the size of the table")? else {
@@ -301,12 +311,13 @@ pub fn reta(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
         ));
         return say("Bad arguments\n");
     };
-    let queues = usize::from(prompt.session.queues.rx).max(1);
+    let port = prompt.session.ports[number].open();
+    let table = port.and_then(Port::rss_table).unwrap_or([0; RETA]);
     let entries = (0..size).filter(|entry| mask >> entry & 1 == 1);
     let lines = entries.map(|entry| {
         format!(
             "RSS RETA configuration: hash index={entry}, queue={}\n",
-            entry % queues
+            table[entry]
         )
     });
     say(&lines.collect::<String>())
