@@ -43,6 +43,16 @@ macro_rules! structures {
     )*};
 }
 
+/// Fields of structures that later releases may make longer, at their end: the libraries are told
+/// how much room there is, or which fields were filled in. They must only hold what is ours.
+macro_rules! growing {
+    ($all:ident: $($c:ident = $rust:ty { $($fields:tt)* })*) => {$(
+        let size = size_of::<$rust>();
+        $all.insert(format!("sizeof(struct {}) >= {size}", stringify!($c)), 1);
+        offsets!($all, $c = $rust { $($fields)* });
+    )*};
+}
+
 /// Distances of fields from the end of a structure that grows at its beginning.
 macro_rules! distances {
     ($all:ident, $c:ident = $rust:ty { $($field:ident $(= $other:ident)?),* $(,)? }) => {$(
@@ -68,15 +78,6 @@ fn ours() -> BTreeMap<String, usize> {
             context, wq_context, pd, cq, wq_num, handle, state, wq_type, post_recv, mutex, cond,
             events_completed, comp_mask,
         }
-        ibv_parent_domain_init_attr = ffi::ParentDomainInitAttr {
-            pd, td, comp_mask, alloc, free, pd_context,
-        }
-        ibv_wq_init_attr = ffi::WqInitAttr {
-            wq_context, wq_type, max_wr, max_sge, pd, cq, comp_mask, create_flags,
-        }
-        ibv_rwq_ind_table_init_attr = ffi::RwqIndTableInitAttr {
-            log_ind_tbl_size, ind_tbl, comp_mask,
-        }
         ibv_qp_cap = ffi::QpCap {
             max_send_wr, max_recv_wr, max_send_sge, max_recv_sge, max_inline_data,
         }
@@ -86,21 +87,11 @@ fn ours() -> BTreeMap<String, usize> {
         ibv_rx_hash_conf = ffi::RxHashConf {
             rx_hash_function, rx_hash_key_len, rx_hash_key, rx_hash_fields_mask,
         }
-        ibv_qp_init_attr_ex = ffi::QpInitAttrEx {
-            qp_context, send_cq, recv_cq, srq, cap, qp_type, sq_sig_all, comp_mask, pd, xrcd,
-            create_flags, max_tso_header, rwq_ind_tbl, rx_hash_conf, source_qpn, send_ops_flags,
-        }
         ibv_device_attr = ffi::DeviceAttr {
             fw_ver, node_guid, sys_image_guid, max_mr_size, page_size_cap, vendor_id,
             vendor_part_id, hw_ver, max_qp, max_qp_wr, device_cap_flags, max_sge, max_sge_rd,
             max_cq, max_cqe, max_mr, max_pd, from_max_qp_rd_atom = max_qp_rd_atom, max_pkeys,
             local_ca_ack_delay, phys_port_cnt,
-        }
-        ibv_device_attr_ex = ffi::DeviceAttrEx {
-            orig_attr, comp_mask, from_odp_caps = odp_caps,
-            max_wq_type_rq,
-            packet_pacing_caps, raw_packet_caps, from_tm_caps = tm_caps,
-            max_dm_size, from_pci_atomic_caps = pci_atomic_caps,
         }
         ibv_async_event = ffi::AsyncEvent { element, event_type }
         manadv_ctx_allocators = ffi::Allocators { alloc, free, data }
@@ -109,12 +100,32 @@ fn ours() -> BTreeMap<String, usize> {
         manadv_rwq = ffi::ManaRwq { buf, count, size, wq_id, db_page }
         manadv_obj = ffi::Obj { qp, cq, rwq }
     }
-    // Later releases made it longer: only where the fields lie is fixed.
-    offsets! { all, ibv_port_attr = ffi::PortAttr {
-        state, max_mtu, active_mtu, from_gid_tbl_len = gid_tbl_len,
-        from_pkey_tbl_len = pkey_tbl_len, from_lmc = lmc, active_width, active_speed, phys_state,
-        link_layer, flags, port_cap_flags2,
-    } }
+    growing! { all:
+        ibv_parent_domain_init_attr = ffi::ParentDomainInitAttr {
+            pd, td, comp_mask, alloc, free, pd_context,
+        }
+        ibv_wq_init_attr = ffi::WqInitAttr {
+            wq_context, wq_type, max_wr, max_sge, pd, cq, comp_mask, create_flags,
+        }
+        ibv_rwq_ind_table_init_attr = ffi::RwqIndTableInitAttr {
+            log_ind_tbl_size, ind_tbl, comp_mask,
+        }
+        ibv_qp_init_attr_ex = ffi::QpInitAttrEx {
+            qp_context, send_cq, recv_cq, srq, cap, qp_type, sq_sig_all, comp_mask, pd, xrcd,
+            create_flags, max_tso_header, rwq_ind_tbl, rx_hash_conf, source_qpn, send_ops_flags,
+        }
+        ibv_device_attr_ex = ffi::DeviceAttrEx {
+            orig_attr, comp_mask, from_odp_caps = odp_caps,
+            max_wq_type_rq,
+            packet_pacing_caps, raw_packet_caps, from_tm_caps = tm_caps,
+            max_dm_size, from_pci_atomic_caps = pci_atomic_caps,
+        }
+        ibv_port_attr = ffi::PortAttr {
+            state, max_mtu, active_mtu, from_gid_tbl_len = gid_tbl_len,
+            from_pkey_tbl_len = pkey_tbl_len, from_lmc = lmc, active_width, active_speed,
+            phys_state, link_layer, flags, port_cap_flags2,
+        }
+    }
     distances! { all, verbs_context = ffi::VerbsContext {
         query_port, from_advise_mr = advise_mr, alloc_parent_domain, from_dealloc_td = dealloc_td,
         destroy_rwq_ind_table, create_rwq_ind_table, destroy_wq, modify_wq, create_wq,
