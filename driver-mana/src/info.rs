@@ -10,6 +10,8 @@ use crate::discover::Usable;
 pub struct PortInfo {
     /// PCI function the port belongs to.
     pub pci: PciAddress,
+    /// Vendor and device id of the PCI function.
+    pub pci_ids: (u16, u16),
     /// Name of the ib device, `mana_0` or `manae_0`.
     pub ib_device: String,
     /// Number of the port within its PCI function, from 1.
@@ -48,6 +50,7 @@ impl PortInfo {
         let device = context.device();
         Self {
             pci: device.pci,
+            pci_ids: (device.vendor_id, device.device_id),
             ib_device: device.name.clone(),
             port: usable.port,
             netdev: Some(usable.netdev.name.clone()),

@@ -198,6 +198,9 @@ fn every_mistake_is_answered_and_the_prompt_goes_on() {
             "Invalid redirection table size: 65 (1-64)",
         ),
         ("show port 0 rss reta 64 0x1", "expected a mask"),
+        ("show device info 1:2.3", "Device 1:2.3 is not found"),
+        ("tx_vlan set 0 5", "Please stop port 0 first"),
+        ("port config mtu 0 65536", "`65536`: expected an MTU"),
         (
             "set capture rx 0 /nonexistent/x.pcap",
             "/nonexistent/x.pcap: No such file",
@@ -205,6 +208,10 @@ fn every_mistake_is_answered_and_the_prompt_goes_on() {
         ("set capture tx 0 off", "there is no capture of tx"),
         ("help nothing", "expected control, display"),
         ("port stop 0", ""),
+        (
+            "tx_vlan set 0 4096",
+            "Invalid vlan_id 4096 (must be < 4096)",
+        ),
         ("start", "Not all ports were started"),
         ("port close 0", ""),
         ("port start 0", "Invalid port 0"),
@@ -330,6 +337,57 @@ fn ports_are_stopped_configured_anew_and_started_again() {
         ],
     );
     assert_eq!(run.stdout.matches("\nDone.\n").count(), 2, "{}", run.stdout);
+}
+
+#[test]
+fn a_tag_is_put_into_what_leaves_until_it_is_reset() {
+    let sink = file("prompt-tags.pcap");
+    let model = format!("--vdev=model0,link=pcap:tx={}", sink.display());
+    let lines = [
+        "set fwd txonly",
+        "port stop 0",
+        "tx_vlan set 0 291",
+        "port start 0",
+        "start tx_first",
+        "stop",
+        "port stop 0",
+        "tx_vlan reset 0",
+        "port start 0",
+        "start tx_first",
+        "stop",
+        "quit",
+    ];
+    let run = script(&format!("{model} -- -i {SMALL}"), &lines);
+    assert_has(&run.stdout, &["Tx offloads=0x1\n", "Tx offloads=0x0\n"]);
+    let frames = frames(&fs::read(&sink).expect("a capture"));
+    let (tagged, plain) = frames.split_at(frames.partition_point(|frame| frame.len() == 68));
+    assert!(tagged.len() >= 32 && plain.len() >= 32, "{}", frames.len());
+    // TPID, then priority 0 and VLAN 291.
+    let tag = [0x81, 0x00, 0x01, 0x23];
+    assert!(tagged.iter().all(|frame| frame[12..16] == tag));
+    assert!(
+        plain
+            .iter()
+            .all(|frame| frame.len() == 64 && frame[12..14] == [8, 0])
+    );
+}
+
+#[test]
+fn devices_and_pools_are_shown() {
+    let run = script(
+        &small(""),
+        &["show device info all", "dump_mempool", "quit"],
+    );
+    assert_has(
+        &run.stdout,
+        &[
+            "Infos for device 7870:00:00.0 *********************\nBus name: pci\n\
+             Bus information: vendor_id=1414, device_id=ba\n",
+            "\n\tPort id: 0 \n\tMAC address: 00:0D:3A:00:00:00\n\tDevice name: 7870:00:00.0_port1\n",
+            "mempool <mb_pool_0>@0x",
+            "    cache_size=250\n",
+        ],
+    );
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub struct CommandFile {
 pub struct AppArgs {
     /// Forward mode.
     pub mode: ModeName,
+    /// Whether `--forward-mode` named it.
+    pub mode_named: bool,
     /// RX queues a port.
     pub rxq: u16,
     /// TX queues a port.
@@ -113,6 +115,7 @@ impl Default for AppArgs {
     fn default() -> Self {
         AppArgs {
             mode: ModeName::Io,
+            mode_named: false,
             rxq: 1,
             txq: 1,
             rxd: 256,
@@ -175,7 +178,10 @@ impl AppArgs {
 
     fn take(&mut self, given: &Given<AppOption>) -> Result<(), UsageError> {
         match given.id {
-            AppOption::ForwardMode => self.mode = parsed(given)?,
+            AppOption::ForwardMode => {
+                self.mode = parsed(given)?;
+                self.mode_named = true;
+            }
             // The upper limits are the port's to tell.
             AppOption::Rxq => self.rxq = number(given, 0, u64::from(u16::MAX))? as u16,
             AppOption::Txq => self.txq = number(given, 0, u64::from(u16::MAX))? as u16,

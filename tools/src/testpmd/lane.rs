@@ -4,7 +4,7 @@ use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pmd_api::{Batch, Mbuf, RxBurst, TxBurst};
+use pmd_api::{Batch, Mbuf, RxBurst, TxBurst, TxFlags, TxOffload};
 
 use super::stats::{BadChecksums, StreamCounters};
 use super::watch::Watch;
@@ -57,6 +57,8 @@ pub struct Stream<Rx, Tx> {
     batch: Batch,
     counters: Arc<StreamCounters>,
     patience: Patience,
+    /// VLAN tag for what leaves.
+    tag: Option<u16>,
     queue: u16,
     rx_watch: Arc<Watch>,
     tx_watch: Arc<Watch>,
@@ -77,6 +79,7 @@ impl<Rx: RxBurst, Tx: TxBurst> Stream<Rx, Tx> {
             batch: Batch::with_capacity(burst),
             counters,
             patience,
+            tag: None,
             queue: 0,
             rx_watch: Arc::default(),
             tx_watch: Arc::default(),
@@ -89,6 +92,12 @@ impl<Rx: RxBurst, Tx: TxBurst> Stream<Rx, Tx> {
         self
     }
 
+    /// The same stream with the VLAN tag that the device puts into what leaves.
+    pub fn tagged(mut self, tag: Option<u16>) -> Self {
+        self.tag = tag;
+        self
+    }
+
     /// The view of it that a forward mode works on.
     pub fn lane(&mut self) -> Lane<'_> {
         Lane {
@@ -97,6 +106,7 @@ impl<Rx: RxBurst, Tx: TxBurst> Stream<Rx, Tx> {
             batch: &mut self.batch,
             counters: &self.counters,
             patience: self.patience,
+            tag: self.tag,
             queue: self.queue,
             rx_watch: &self.rx_watch,
             tx_watch: &self.tx_watch,
@@ -125,6 +135,7 @@ pub struct Lane<'a> {
     pub batch: &'a mut Batch,
     counters: &'a StreamCounters,
     patience: Patience,
+    tag: Option<u16>,
     queue: u16,
     rx_watch: &'a Watch,
     tx_watch: &'a Watch,
@@ -194,6 +205,35 @@ impl Lane<'_> {
         self.drop_rest();
     }
 
+    /// Asks for the VLAN tag that the device took out of each received packet to be put back when it
+    /// leaves, so that forwarding does not change a frame. (MANA reports the VLAN id alone: priority
+    /// and drop-eligible bit are lost at the device.)
+    pub fn restore_tags(&mut self) {
+        for mbuf in self.batch.iter_mut() {
+            if let Some(id) = mbuf.vlan() {
+                request_tag(mbuf, id);
+            }
+        }
+    }
+
+    /// Asks for the tag of `tx_vlan set` in every packet; where there is none, as
+    /// [`Lane::restore_tags`].
+    pub fn insert_tags(&mut self) {
+        match self.tag {
+            Some(_) => self.tag_generated(),
+            None => self.restore_tags(),
+        }
+    }
+
+    /// Asks for the tag of `tx_vlan set` in every packet; for packets that were not received.
+    pub fn tag_generated(&mut self) {
+        if let Some(tci) = self.tag {
+            for mbuf in self.batch.iter_mut() {
+                request_tag(mbuf, tci);
+            }
+        }
+    }
+
     /// Makes the packets of the batch ready for their offloads. One that can't be is dropped and
     /// counted.
     pub fn prepare(&mut self) {
@@ -261,6 +301,16 @@ impl Lane<'_> {
             self.batch.clear();
         }
     }
+}
+
+fn request_tag(mbuf: &mut Mbuf, tci: u16) {
+    let tag = TxOffload {
+        flags: TxFlags::VLAN,
+        vlan_tci: tci,
+        ..TxOffload::default()
+    };
+    // Only lengths can be refused, and there are none.
+    let _ = mbuf.set_tx_offload(tag);
 }
 
 #[cfg(test)]
@@ -433,6 +483,23 @@ pub mod tests {
         stream.lane().flush(40);
         assert_eq!(pool.in_use(), 0);
         assert_eq!(stream.counters.snapshot(), StreamStats::default());
+    }
+
+    #[test]
+    fn the_tag_that_was_set_goes_into_what_leaves() {
+        let frames = vec![vec![7; 60]; 2];
+        for tag in [None, Some(291)] {
+            let (stream, wire) = stream_with(&frames);
+            let mut stream = stream.tagged(tag);
+            let mut lane = stream.lane();
+            lane.receive();
+            lane.insert_tags();
+            lane.transmit_all();
+            for offload in wire.sent_offloads() {
+                let asked = offload.flags.contains(TxFlags::VLAN);
+                assert_eq!(asked.then_some(offload.vlan_tci), tag);
+            }
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ use super::setup::{Pools, QueuePlan};
 use super::stats::{RateMeter, Rates};
 use super::watch::Watch;
 
+/// The TX offload flag of DPDK for tags, `RTE_ETH_TX_OFFLOAD_VLAN_INSERT`.
+const VLAN_INSERT: u64 = 1;
 /// Events that are kept for `show event`.
 const EVENTS_KEPT: usize = 256;
 
@@ -40,6 +42,8 @@ pub struct TestPort {
     pub mtu: Option<u32>,
     /// Whether VLAN tags stay in received packets, from the next start on.
     pub keep_vlan_tags: bool,
+    /// VLAN tag that the device puts into what leaves.
+    pub tx_vlan: Option<u16>,
     /// Whether something was set that the next start brings into effect.
     pub changed: bool,
     /// What looks at its packets.
@@ -65,6 +69,7 @@ impl TestPort {
             rss_key: None,
             mtu: None,
             keep_vlan_tags: false,
+            tx_vlan: None,
             changed: true,
             watch: Arc::new(Watch::new(number, pools.names())),
             events: Vec::new(),
@@ -261,7 +266,7 @@ impl TestPort {
                 info.provider, info.provider_note, info.driver_id
             ),
             peer: args.peer(self.number),
-            tx_offloads: self.by_device.offloads(),
+            tx_offloads: self.by_device.offloads() | self.tx_vlan.map_or(0, |_| VLAN_INSERT),
         }
     }
 }

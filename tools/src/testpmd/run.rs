@@ -128,7 +128,9 @@ fn open<'m>(machine: &'m Machine, eal: &EalArgs, app: &AppArgs) -> Result<Sessio
             ))?;
         }
     }
-    say(&format!("Set {} packet forwarding mode\n", app.mode))?;
+    if app.mode_named {
+        say(&format!("Set {} packet forwarding mode\n", app.mode))?;
+    }
     if app.auto_start {
         say("Auto-start selected\n")?;
     }

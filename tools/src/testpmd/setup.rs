@@ -254,7 +254,8 @@ impl Forwarding {
             Assigned {
                 plan,
                 stream: Stream::new(rx, tx, args.burst, self.counters[index].clone(), patience)
-                    .watched(plan.queue, rx_watch, sender.watch.clone()),
+                    .watched(plan.queue, rx_watch, sender.watch.clone())
+                    .tagged(sender.tx_vlan),
                 mode: args.mode.build(source, peer, shape, pool, sender.by_device),
                 first: tx_first
                     .then(|| ModeName::TxOnly.build(source, peer, shape, pool, sender.by_device)),

@@ -5,7 +5,7 @@
 //! first fragment of an IPv4 packet has ports, the others have data in their place; and an IPv6 packet
 //! may have extension headers before its ports.
 
-use super::{ForwardMode, restore_vlan};
+use super::ForwardMode;
 use crate::testpmd::headers::{Headers, IpVersion, TCP, UDP};
 use crate::testpmd::lane::Lane;
 
@@ -24,7 +24,7 @@ impl ForwardMode for FiveTupleSwap {
                 swap(data, length);
             }
         }
-        restore_vlan(lane);
+        lane.insert_tags();
         lane.transmit_all();
         received
     }

@@ -160,6 +160,7 @@ impl ForwardMode for FlowGen {
             lane.reclaim();
             return received;
         }
+        lane.tag_generated();
         let sent = lane.transmit_once();
         self.back(made - sent);
         received + sent

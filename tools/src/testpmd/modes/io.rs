@@ -1,6 +1,6 @@
 //! io: packets leave as they came.
 
-use super::{ForwardMode, restore_vlan};
+use super::ForwardMode;
 use crate::testpmd::lane::Lane;
 
 /// The mode; it has no state.
@@ -10,7 +10,7 @@ impl ForwardMode for Io {
     fn forward(&mut self, lane: &mut Lane<'_>) -> usize {
         let received = lane.receive();
         if received > 0 {
-            restore_vlan(lane);
+            lane.restore_tags();
             lane.transmit_all();
         }
         received

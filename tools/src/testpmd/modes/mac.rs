@@ -2,7 +2,7 @@
 
 use uverbs_abi::Mac;
 
-use super::{ForwardMode, restore_vlan};
+use super::ForwardMode;
 use crate::testpmd::lane::Lane;
 
 /// Destination and source of every packet that leaves.
@@ -32,7 +32,7 @@ impl ForwardMode for MacForward {
                 *header = self.addresses;
             }
         }
-        restore_vlan(lane);
+        lane.insert_tags();
         lane.transmit_all();
         received
     }

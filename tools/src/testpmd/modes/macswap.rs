@@ -1,6 +1,6 @@
 //! macswap: packets leave with source and destination MAC exchanged.
 
-use super::{ForwardMode, restore_vlan};
+use super::ForwardMode;
 use crate::testpmd::lane::Lane;
 
 /// The mode; it has no state.
@@ -18,7 +18,7 @@ impl ForwardMode for MacSwap {
                 header.rotate_left(6);
             }
         }
-        restore_vlan(lane);
+        lane.insert_tags();
         lane.transmit_all();
         received
     }

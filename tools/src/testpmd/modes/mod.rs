@@ -19,7 +19,7 @@ mod txonly;
 use std::fmt;
 use std::str::FromStr;
 
-use pmd_api::{Pool, TxFlags, TxOffload};
+use pmd_api::Pool;
 use uverbs_abi::Mac;
 
 use super::checksums::ByDevice;
@@ -162,23 +162,6 @@ impl FromStr for ModeName {
                 "this mode of DPDK's is not there yet; there are {names}"
             )),
             false => Err(format!("no such mode; there are {names}")),
-        }
-    }
-}
-
-/// Asks for the VLAN tag that the device took out of each received packet to be put back when it
-/// leaves, so that forwarding does not change a frame. (MANA reports the VLAN id alone: priority and
-/// drop-eligible bit are lost at the device.)
-fn restore_vlan(lane: &mut Lane<'_>) {
-    for mbuf in lane.batch.iter_mut() {
-        if let Some(id) = mbuf.vlan() {
-            let tag = TxOffload {
-                flags: TxFlags::VLAN,
-                vlan_tci: id,
-                ..TxOffload::default()
-            };
-            // Only lengths can be refused, and there are none.
-            let _ = mbuf.set_tx_offload(tag);
         }
     }
 }

@@ -169,6 +169,7 @@ impl ForwardMode for TxOnly {
             lane.reclaim();
             return 0;
         }
+        lane.tag_generated();
         lane.transmit_once()
     }
 }

@@ -1,7 +1,7 @@
 //! The table of commands, in the order of the help text.
 
 use super::parse::{Run, Spec};
-use super::{forwarding, help, packets, ports, settings, show};
+use super::{devices, forwarding, help, packets, ports, settings, show};
 
 const CONTROL: &str = "control";
 const DISPLAY: &str = "display";
@@ -37,6 +37,7 @@ pub const TABLE: &[Spec] = &[
     spec(CONTROL, "help SECTION", help::section, "Display the commands of a section, or of all."),
 
     spec(DISPLAY, "show port info|stats|xstats|summary PORTS", show::port, "Display one of these for a port, or all."),
+    spec(DISPLAY, "show device info DEVICE", devices::info, "Display a PCI function and its ports, or all."),
     spec(DISPLAY, "show port N rss-hash", show::rss_hash, "Display what is hashed."),
     spec(DISPLAY, "show port N rss-hash key", show::rss_hash_key, "Display what is hashed, and the key."),
     spec(DISPLAY, "show port N rss reta SIZE MASKS", show::reta, "Display entries of the redirection table, as in 64 (0xff)."),
@@ -61,6 +62,8 @@ pub const TABLE: &[Spec] = &[
     spec(CONFIG, "csum show N", settings::csum_show, "Display who computes checksums in csum mode."),
     spec(CONFIG, "tso set SIZE N", settings::tso, "Set the segment size of csum mode's TSO."),
     spec(CONFIG, "tso show N", settings::tso_show, "Display the segment size of csum mode's TSO."),
+    spec(CONFIG, "tx_vlan set N VLAN", settings::tx_vlan, "Let the device put a VLAN tag into what leaves by a port."),
+    spec(CONFIG, "tx_vlan reset N", settings::tx_vlan_reset, "Let what leaves by a port be without a VLAN tag of its own."),
     spec(CONFIG, "vlan set strip on|off N", settings::vlan_strip, "Let the device take VLAN tags out."),
 
     spec(PORTS, "port start|stop|close|reset PORTS", ports::change, "Start, stop, close or reset a port, or all."),

@@ -7,6 +7,7 @@
 
 mod commands;
 mod complete;
+mod devices;
 mod forwarding;
 mod help;
 mod input;

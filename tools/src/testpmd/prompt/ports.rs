@@ -124,9 +124,11 @@ pub fn mtu(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
     let Some(number) = prompt.port(words[0])? else {
         return Ok(());
     };
-    if let Some(mtu) = prompt.number(words[1], "an MTU in bytes")?
-        && let Err(error) = prompt.session.ports[number].set_mtu(mtu as u32)
-    {
+    let Ok(mtu) = words[1].parse::<u16>() else {
+        complain(&format!("`{}`: expected an MTU in bytes", words[1]));
+        return say("Bad arguments\n");
+    };
+    if let Err(error) = prompt.session.ports[number].set_mtu(mtu.into()) {
         complain(&format!("Set MTU failed. diag=-22: {error}"));
     }
     Ok(())

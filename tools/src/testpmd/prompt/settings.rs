@@ -11,6 +11,9 @@ use crate::testpmd::getopt::most_like;
 use crate::testpmd::modes::ModeName;
 use crate::testpmd::run::say;
 
+/// The largest VLAN id.
+const MAX_VLAN: usize = 4095;
+
 /// `set fwd MODE`.
 pub fn mode(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
     match words[0].parse::<ModeName>() {
@@ -245,5 +248,41 @@ pub fn vlan_strip(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Err
     }
     port.keep_vlan_tags = keep;
     port.changed = true;
+    Ok(())
+}
+
+/// `tx_vlan set N TCI`.
+pub fn tx_vlan(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
+    let Some(number) = stopped(prompt, words[0])? else {
+        return Ok(());
+    };
+    let Some(tci) = prompt.number(words[1], "a VLAN id")? else {
+        return Ok(());
+    };
+    let port = &mut prompt.session.ports[number];
+    let support = port.capability(|can| can.tx_vlan_insert);
+    if tci > MAX_VLAN {
+        complain(&format!(
+            "Invalid vlan_id {tci} (must be < {})",
+            MAX_VLAN + 1
+        ));
+    } else if !support.is_yes() {
+        complain(&format!(
+            "Error: vlan insert is not supported by port {number}: {support}"
+        ));
+    } else {
+        port.tx_vlan = Some(tci as u16);
+        port.changed = true;
+    }
+    Ok(())
+}
+
+/// `tx_vlan reset N`.
+pub fn tx_vlan_reset(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
+    if let Some(number) = stopped(prompt, words[0])? {
+        let port = &mut prompt.session.ports[number];
+        port.tx_vlan = None;
+        port.changed = true;
+    }
     Ok(())
 }

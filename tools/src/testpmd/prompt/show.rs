@@ -327,20 +327,23 @@ pub fn reta(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
 pub fn dump_mempool(prompt: &mut Prompt<'_, '_>, _: &[&str]) -> Result<(), Error> {
     let mut text = String::new();
     for pool in prompt.session.pools.all() {
-        let region = pool.region();
+        let (region, size) = (pool.region(), pool.capacity());
+        let base = region.base();
         let _ = write!(
             text,
-            "mempool <{}>\n  nb_mem_chunks=1\n  size={size}\n  populated_size={size}\n  \
-             elt_size={}\n  ops_name: <mana>\n  memory chunk: len={} of {}\n  \
+            "mempool <{}>@{base:p}\n  socket_id={}\n  nb_mem_chunks=1\n  size={size}\n  \
+             populated_size={size}\n  elt_size={}\n  ops_name: <mana>\n  \
+             memory chunk at {base:p}, len={} of {}\n  avg bytes/object={:.6}\n  \
              internal cache infos:\n    cache_size={}\n  common_pool_count={}\n  in_use={}\n",
             pool.name(),
+            region.numa_node().unwrap_or(0),
             pool.data_room(),
             region.len(),
             region.page_kind(),
+            region.len() as f64 / f64::from(size),
             pool.cache(),
             pool.available(),
             pool.in_use(),
-            size = pool.capacity(),
         );
     }
     say(&text)

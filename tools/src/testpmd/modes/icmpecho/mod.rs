@@ -13,7 +13,7 @@ mod ipv6;
 use pmd_api::Mbuf;
 use uverbs_abi::Mac;
 
-use super::{ForwardMode, restore_vlan};
+use super::ForwardMode;
 use crate::testpmd::headers::{IPV4, IPV6, behind_tags};
 use crate::testpmd::lane::Lane;
 
@@ -71,7 +71,7 @@ impl ForwardMode for IcmpEcho {
         }
         lane.batch.retain_mut(|mbuf| self.answer(mbuf).is_some());
         if !lane.batch.is_empty() {
-            restore_vlan(lane);
+            lane.restore_tags();
             lane.transmit_all();
         }
         received
