@@ -59,6 +59,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod adaptive;
 mod capabilities;
 mod config;
 mod discover;
@@ -78,6 +79,7 @@ mod started;
 mod stats;
 mod xstats;
 
+pub use adaptive::{Adaptive, AdaptiveConfig, AdaptiveStats, Turn, Waker};
 pub use config::{DEFAULT_RSS_KEY, PortConfig, RxQueueConfig, TxQueueConfig, buffers_needed};
 pub use discover::{Candidate, discover};
 pub use error::Error;

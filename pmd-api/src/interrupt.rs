@@ -26,7 +26,8 @@ pub trait RxInterrupt: RxBurst {
     /// Asks for one interrupt with the next packet. Sleep only on [`Armed::Sleep`]: a packet that
     /// came between the last burst and this call is told as [`Armed::Ready`] or makes the descriptor
     /// readable at once; none is slept over. A burst after [`Armed::Ready`] may still return no
-    /// packet, as where the device has reported something else.
+    /// packet, as where the device has reported something else, or where the port wants its queues and
+    /// each that this thread has is to be called once.
     ///
     /// # Errors
     ///
@@ -65,6 +66,9 @@ pub enum Wake {
     Timeout,
     /// A signal handler of this process has run.
     Signal,
+    /// The queue's port wants its queues, or has given them back: call each queue of this thread once
+    /// (a burst, or [`crate::TxBurst::reclaim`]), then wait again.
+    Control,
 }
 
 /// Why a queue can't be slept on.

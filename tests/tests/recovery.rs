@@ -190,7 +190,14 @@ fn a_sleeper_learns_that_its_queue_does_not_come_back() {
     let mut port = running.port;
     // From here on the queue is wanted: the wait is for its return.
     events_until(&mut port, || (), |event| *event == PortEvent::DeviceRemoved);
-    let sleeper = thread::spawn(move || queue.wait(None).map(drop).unwrap_err().to_string());
+    let sleeper = thread::spawn(move || {
+        loop {
+            match queue.wait(None) {
+                Ok(wake) => assert_eq!(wake, Wake::Control),
+                Err(error) => return error.to_string(),
+            }
+        }
+    });
     events_until(&mut port, || (), is_failed);
     assert!(sleeper.join().unwrap().contains("removed"));
     port.stop(running.queues).unwrap();

@@ -150,9 +150,9 @@ pub(crate) fn raise(counter: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-/// Sets it to zero.
-pub(crate) fn clear(counter: BorrowedFd<'_>) -> Result<(), Errno> {
-    read_record::<u64>(counter).map(drop)
+/// Sets it to zero; true if it was not.
+pub(crate) fn clear(counter: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(read_record::<u64>(counter)?.is_some())
 }
 
 /// A descriptor, close-on-exec, that is readable while one of `members` is.

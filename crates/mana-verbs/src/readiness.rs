@@ -36,10 +36,10 @@ impl EventFd {
         let _ = raise(self.0.as_fd());
     }
 
-    /// Makes it silent again.
-    pub fn clear(&self) {
+    /// Makes it silent again; true if it was rung.
+    pub fn clear(&self) -> bool {
         // Likewise.
-        let _ = clear(self.0.as_fd());
+        clear(self.0.as_fd()) == Ok(true)
     }
 }
 
@@ -150,8 +150,8 @@ mod tests {
         event.ring();
         event.ring();
         assert!(is_readable(&set) && is_readable(&set));
-        event.clear();
-        event.clear();
+        assert!(event.clear());
+        assert!(!event.clear());
         assert!(!is_readable(&set));
         std::thread::scope(|scope| {
             scope.spawn(|| event.ring());

@@ -124,10 +124,47 @@ impl Sleep {
     }
 }
 
+impl AsFd for Sleep {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.set.as_fd()
+    }
+}
+
 impl RxQueue {
     fn sleep(&self) -> Result<&Arc<Sleep>, InterruptError> {
         let queue = self.index;
         (self.sleep.as_ref()).ok_or(InterruptError::NotEnabled { queue })
+    }
+
+    /// What its owner sleeps on, where the port has receive interrupts.
+    pub(crate) fn sleeps_on(&self) -> Option<&Arc<Sleep>> {
+        self.sleep.as_ref()
+    }
+
+    /// Whether the next burst has something to look at.
+    pub(crate) fn has_something(&self) -> bool {
+        self.owner.look(RxCore::has_something) == Some(true)
+    }
+
+    /// Whether the queue will not be given back.
+    pub(crate) fn is_lost(&self) -> bool {
+        !self.owner.is_open() && self.home.has_failed()
+    }
+
+    /// See [`RxInterrupt::arm`]. `None` where the control plane has rung: the owner may have other
+    /// queues that are wanted, too, so it must not sleep before it has called them all.
+    pub(crate) fn try_arm(&mut self) -> Result<Option<Armed>, InterruptError> {
+        // Cleared before looking at the gate: what comes later is rung for again.
+        let rung = self.sleep()?.wake.clear();
+        if !rung && let Some(armed) = self.owner.enter(RxCore::arm) {
+            return armed.map(Some);
+        }
+        self.give_up();
+        if self.is_lost() {
+            return Err(InterruptError::DeviceRemoved { queue: self.index });
+        }
+        // The queue wakes its owner when it is given back.
+        Ok((!rung).then_some(Armed::Sleep))
     }
 }
 
@@ -137,17 +174,7 @@ impl RxInterrupt for RxQueue {
     }
 
     fn arm(&mut self) -> Result<Armed, InterruptError> {
-        // Cleared before looking at the gate: what comes later is rung for again.
-        self.sleep()?.wake.clear();
-        if let Some(armed) = self.owner.enter(RxCore::arm) {
-            return armed;
-        }
-        self.give_up();
-        if self.home.has_failed() {
-            return Err(InterruptError::DeviceRemoved { queue: self.index });
-        }
-        // The queue wakes its owner when it is given back.
-        Ok(Armed::Sleep)
+        Ok(self.try_arm()?.unwrap_or(Armed::Ready))
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> Result<Wake, InterruptError> {
@@ -155,8 +182,10 @@ impl RxInterrupt for RxQueue {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         loop {
-            if self.arm()? == Armed::Ready {
-                return Ok(Wake::Packets);
+            match self.try_arm()? {
+                None => return Ok(Wake::Control),
+                Some(Armed::Ready) => return Ok(Wake::Packets),
+                Some(Armed::Sleep) => {}
             }
             let waited = self.sleep()?.set.wait(left());
             let waited = waited.map_err(|error| InterruptError::System {
@@ -164,9 +193,7 @@ impl RxInterrupt for RxQueue {
                 cause: Box::new(error),
             })?;
             match waited {
-                _ if self.owner.look(RxCore::has_something) == Some(true) => {
-                    return Ok(Wake::Packets);
-                }
+                _ if self.has_something() => return Ok(Wake::Packets),
                 Waited::TimedOut => return Ok(Wake::Timeout),
                 Waited::Signal => return Ok(Wake::Signal),
                 // An event without a packet: a late one of an earlier arm, or the gate.

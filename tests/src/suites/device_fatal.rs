@@ -68,6 +68,8 @@ fn run(rig: &Rig) {
         // The port has asked for the queue and would wake its owner with the device's return.
         let moment = Some(Duration::from_millis(5));
         let waited = running.queues.rx[1].wait(moment).expect("waiting goes on");
+        assert_eq!(waited, Wake::Control);
+        let waited = running.queues.rx[1].wait(moment).expect("waiting goes on");
         assert_eq!(waited, Wake::Timeout);
     }
 
