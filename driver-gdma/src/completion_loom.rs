@@ -97,7 +97,9 @@ fn work_and_its_completions_go_round_without_a_torn_word() {
         let mut cursor = ring.cursor();
         for wqe in 0..3u32 {
             let at = sender.head();
-            sender.write_unit(at, [u64::from(wqe) + 1, 0, 0, u64::from(wqe) + 100]);
+            for unit in sender.units(at, 1) {
+                unit.write([u64::from(wqe) + 1, 0, 0, u64::from(wqe) + 100]);
+            }
             sender.commit(at + 1);
             assert_eq!(consume(&ring, cursor), u64::from(wqe) + 1);
             cursor = ring.next(cursor);

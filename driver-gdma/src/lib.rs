@@ -39,4 +39,4 @@ pub use doorbell::Doorbell;
 pub use memory::{RingError, RingMemory};
 pub use receive::ReceiveRing;
 pub use scatter::ScatterRing;
-pub use send::{SendRing, Wqe};
+pub use send::{SendRing, Unit, Wqe};

@@ -5,9 +5,9 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 #[cfg(not(mana_loom))]
-use core::sync::atomic::AtomicU64;
+pub(crate) use core::sync::atomic::AtomicU64;
 #[cfg(mana_loom)]
-use loom::sync::atomic::AtomicU64;
+pub(crate) use loom::sync::atomic::AtomicU64;
 
 /// Smallest ring in bytes; "required by hardware" (§2.1).
 pub const MIN_RING: usize = 4096;
@@ -129,6 +129,40 @@ impl RingMemory {
         index & self.mask == 0
     }
 
+    /// Neighbours: up to `count` entries of `N` words each from entry `at` on (modulo the ring), as far
+    /// as the end of the ring. For loops, which need neither mask nor check then.
+    ///
+    /// `N` is a power of two that is at most the size.
+    #[cfg(not(mana_loom))]
+    #[inline]
+    pub(crate) fn entries<const N: usize>(&self, at: u32, count: u32) -> &[[AtomicU64; N]] {
+        const { assert!(N.is_power_of_two() && N <= MIN_RING / 8) };
+        let (first, count) = self.neighbours(N as u32, at, count);
+        // SAFETY: `first + count` is at most the number of entries, so all their words are below the
+        // number of words, which `new`'s contract makes valid and aligned for as long as `self`
+        // exists; an array of atomics is laid out as they are side by side. Atomics may alias what a
+        // device or another thread changes; `new` requires that they do so atomically.
+        unsafe {
+            let entries = self.base.as_ptr().cast::<[AtomicU64; N]>();
+            core::slice::from_raw_parts(entries.add(first as usize), count as usize)
+        }
+    }
+
+    #[cfg(mana_loom)]
+    pub(crate) fn entries<const N: usize>(&self, at: u32, count: u32) -> &[[AtomicU64; N]] {
+        let (first, count) = self.neighbours(N as u32, at, count);
+        let words = &self.base[first as usize * N..][..count as usize * N];
+        words.as_chunks().0
+    }
+
+    /// The first of these entries, and how many there are.
+    #[inline]
+    fn neighbours(&self, words: u32, at: u32, count: u32) -> (u32, u32) {
+        let entries = self.words() / words;
+        let first = at & (entries - 1);
+        (first, count.min(entries - first))
+    }
+
     #[cfg(not(mana_loom))]
     #[inline]
     fn word(&self, index: u32) -> &AtomicU64 {
@@ -237,6 +271,31 @@ mod tests {
             ),
             (7, 7, 1024)
         );
+    }
+
+    #[test]
+    fn neighbours_end_where_the_ring_does() {
+        let memory = Memory::new(4096);
+        let ring = memory.ring();
+        (0..512).for_each(|word| ring.store(word, word.into()));
+        // (entry asked for, number of entries, first word, entries there are)
+        let cases = [
+            (0, 200, 0, 128),
+            (0, 5, 0, 5),
+            (126, 5, 504, 2),
+            (127, 1, 508, 1),
+            (128, 3, 0, 3),
+            (u32::MAX, 3, 508, 1),
+            (7, 0, 28, 0),
+        ];
+        for (at, count, first, there) in cases {
+            let entries = ring.entries::<4>(at, count);
+            assert_eq!(entries.len(), there, "{count} from {at}");
+            let words = entries.iter().flatten();
+            let words: Vec<_> = words.map(|word| word.load(Ordering::Relaxed)).collect();
+            let expected: Vec<_> = (first..first + 4 * there as u64).collect();
+            assert_eq!(words, expected, "{count} from {at}");
+        }
     }
 
     /// §2.1: "Min ring size 4096 B, power of two".

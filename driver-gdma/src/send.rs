@@ -1,7 +1,9 @@
 //! The send ring: WQEs in, one doorbell a burst.
 
+use core::sync::atomic::Ordering;
+
 use crate::doorbell::{Doorbell, SendValue};
-use crate::memory::{RingError, RingMemory, check_id};
+use crate::memory::{AtomicU64, RingError, RingMemory, check_id};
 use crate::oob::{LongOob, SUPPRESS, ShortOob};
 use crate::wqe::{Sge, UNIT, WqeHeader, units};
 
@@ -48,6 +50,20 @@ pub struct SendRing {
     id: u32,
     head: u32,
     tail: u32,
+}
+
+/// One unit of a send ring.
+#[derive(Debug)]
+pub struct Unit<'a>(&'a [AtomicU64; UNIT / 8]);
+
+impl Unit<'_> {
+    /// Writes a WQE that fills the unit: header, short OOB, one element.
+    #[inline]
+    pub fn write(self, words: [u64; UNIT / 8]) {
+        for (place, word) in self.0.iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
+    }
 }
 
 impl SendRing {
@@ -104,13 +120,11 @@ impl SendRing {
         self.capacity() - self.head.wrapping_sub(self.tail)
     }
 
-    /// Writes a WQE of one unit at cursor `at`: header, short OOB, one element.
+    /// Up to `count` units from cursor `at` on, as far as the end of the ring, to be written one WQE
+    /// each. The caller has room for them.
     #[inline]
-    pub fn write_unit(&self, at: u32, words: [u64; 4]) {
-        let index = at.wrapping_mul(UNIT_WORDS);
-        for (offset, word) in words.into_iter().enumerate() {
-            self.memory.store(index.wrapping_add(offset as u32), word);
-        }
+    pub fn units(&self, at: u32, count: u32) -> impl ExactSizeIterator<Item = Unit<'_>> {
+        self.memory.entries(at, count).iter().map(Unit)
     }
 
     /// Writes a WQE at cursor `at` and returns its size in units. The list wraps to the start of
@@ -216,6 +230,12 @@ mod tests {
         .unwrap()
     }
 
+    fn write_unit(ring: &SendRing, at: u32, words: [u64; 4]) {
+        let mut units = ring.units(at, 9);
+        assert_eq!(units.len(), 9.min(128 - at as usize % 128));
+        units.next().unwrap().write(words);
+    }
+
     /// A WQE read back from bytes by the table of §2.3: (OOB bytes, elements, units).
     fn parse(ring: &[u8], unit: usize) -> (Vec<u8>, Vec<(u64, u32, u32)>, u32) {
         let start = unit * 32;
@@ -252,7 +272,8 @@ mod tests {
             size: 60,
         }
         .words();
-        ring.write_unit(
+        write_unit(
+            &ring,
             0,
             [
                 WqeHeader::plain(8, 1).into_bits(),
@@ -312,7 +333,7 @@ mod tests {
     fn a_list_goes_on_at_the_start_of_the_ring() {
         let (memory, cell) = (Memory::new(4096), AtomicU64::new(0));
         let ring = ring(&memory, &cell);
-        ring.write_unit(0, [u64::MAX; 4]);
+        write_unit(&ring, 0, [u64::MAX; 4]);
         let oob = Wqe::Short(ShortOob::new().with_vcq_num(0x42));
         assert_eq!(
             ring.write(127, WqeHeader::plain(8, 2), &oob, &numbered(2)),
@@ -365,7 +386,7 @@ mod tests {
             let (memory, cell) = (Memory::new(4096), AtomicU64::new(0));
             let ring = ring(&memory, &cell);
             for unit in 0..128 {
-                ring.write_unit(unit, [u64::MAX; 4]);
+                write_unit(&ring, unit, [u64::MAX; 4]);
             }
             let oob = Wqe::Long(LongOob {
                 short: ShortOob::new(),
@@ -407,7 +428,7 @@ mod tests {
     fn asking_for_a_completion_changes_one_bit() {
         let (memory, cell) = (Memory::new(4096), AtomicU64::new(0));
         let ring = ring(&memory, &cell);
-        ring.write_unit(u32::MAX, [u64::MAX; 4]);
+        write_unit(&ring, u32::MAX, [u64::MAX; 4]);
         ring.clear_suppress(u32::MAX);
         let mut expected = [0xFF; 32];
         expected[8] = 0x7F;

@@ -47,7 +47,7 @@ pub use offload::{
     RSS_KEY, RxWord, Toeplitz, TxFlags, TxOffload, TxWord, VLAN_PRESENT,
 };
 pub use pool::{ExternalMemory, Pool, PoolConfig, PoolError, PoolExhausted, PoolId};
-pub use shadow::{Posted, PostedGroups, RxShadowRing, ScatterShadowRing, TxShadowRing};
+pub use shadow::{Posted, PostedGroups, RxShadowRing, ScatterShadowRing, TxPush, TxShadowRing};
 pub use stats::{PortStats, QueueStats};
 
 /// Bytes between the start of a buffer and where a received packet starts.

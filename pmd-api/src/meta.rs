@@ -149,6 +149,12 @@ impl Line {
         self.head.load(Ordering::Relaxed) == SINGLE && self.origin.get().is_own()
     }
 
+    /// The same, of the buffers of `origin`, which is an own one's.
+    #[inline]
+    pub(crate) fn is_simple_of(&self, origin: Origin) -> bool {
+        self.head.load(Ordering::Relaxed) == SINGLE && self.origin.get() == origin
+    }
+
     #[inline]
     pub(crate) fn segments(&self) -> u32 {
         self.head.load(Ordering::Relaxed) >> SEGMENTS

@@ -1,26 +1,60 @@
-//! Instructions a packet of the two bursts, counted by callgrind: the figure that is the same on
-//! every machine. It is printed and never judged.
+//! Instructions a packet of the bursts, counted by callgrind: the figure that is the same on every
+//! machine. Each has a bound; a burst that takes more fails.
 //!
-//! The program is the example `burst_cost` of the package `conformance`: `burst_cost tx N` sends N
-//! packets, `burst_cost rx N` receives them, in bursts of 32, the bursts alone inside the function
-//! `timed_tx_burst` or `timed_rx_burst`, and prints `packets N`, the packets that really went.
+//! The program is the example `burst_cost` of the package `conformance`: `burst_cost CASE N` moves N
+//! packets, the bursts alone inside the functions `timed_…_burst`, and prints `packets N`, the packets
+//! that really went. What was tried to bring the figures down, and what it gave, is in
+//! docs/performance.md; whoever brings one down lowers its bound.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::report::Tally;
+use crate::report::{Tally, Verdict};
 use crate::workspace::Workspace;
 use crate::{debian, process, program};
 
 const PACKAGE: &str = "conformance";
 const EXAMPLE: &str = "burst_cost";
-const DIRECTIONS: [&str; 2] = ["tx", "rx"];
 const PACKETS: &str = "32000";
-/// The size of burst of the example.
-const BURST: u32 = 32;
 
-/// Measures both directions.
+/// A case of the example, and what it may cost.
+struct Case {
+    name: &'static str,
+    /// What it moves.
+    what: &'static str,
+    /// Instructions for each packet, or poll, at most. A twentieth above what was measured: other
+    /// compilers and C libraries count a little differently.
+    bound: f64,
+}
+
+/// The bounds that an issue promises against the C PMD (24.11: 487 instructions a packet sent, 396
+/// received, 883 forwarded) are 61 sent, 71 received and 123 forwarded in bursts of 32.
+const CASES: [Case; 9] = [
+    case("tx", "a packet sent, bursts of 32", 47.0),
+    case("rx", "a packet received, bursts of 32", 91.0),
+    case(
+        "rx-coalesced",
+        "a packet received, 4 a completion, bursts of 32",
+        109.0,
+    ),
+    case("forward", "a packet forwarded, bursts of 32", 137.0),
+    case(
+        "tx-segments",
+        "a packet of two segments sent, bursts of 32",
+        640.0,
+    ),
+    case("tx-1", "a packet sent, bursts of 1", 452.0),
+    case("rx-1", "a packet received, bursts of 1", 298.0),
+    case("forward-1", "a packet forwarded, bursts of 1", 744.0),
+    case("rx-empty", "a poll that finds nothing", 169.0),
+];
+
+const fn case(name: &'static str, what: &'static str, bound: f64) -> Case {
+    Case { name, what, bound }
+}
+
+/// Measures and judges all cases.
 pub fn run(workspace: &Workspace, tally: &mut Tally) {
     let exists = workspace
         .member(PACKAGE)
@@ -33,9 +67,9 @@ pub fn run(workspace: &Workspace, tally: &mut Tally) {
     let valgrind = match tools {
         Ok(valgrind) => valgrind,
         Err(reason) => {
-            DIRECTIONS
+            CASES
                 .iter()
-                .for_each(|name| tally.skip(format!("{name}_burst"), &reason));
+                .for_each(|case| tally.skip(format!("burst_cost {}", case.name), &reason));
             return;
         }
     };
@@ -47,17 +81,32 @@ pub fn run(workspace: &Workspace, tally: &mut Tally) {
             return;
         }
     };
-    for direction in DIRECTIONS {
-        println!("== instructions: {direction}_burst");
-        match valgrind.measure(workspace, &example, direction) {
+    for case in &CASES {
+        println!("== instructions: {}", case.name);
+        let verdict = match valgrind.measure(workspace, &example, case.name) {
             Ok(cost) => {
-                tally.passed += 1;
-                tally.notes.push(format!(
-                    "{direction}_burst: {cost:.1} instructions a packet (callgrind, burst {BURST})"
-                ));
+                let figure = case.figure(cost);
+                tally.notes.push(figure.clone());
+                if case.allows(cost) {
+                    Verdict::Passed
+                } else {
+                    Verdict::Failed(figure)
+                }
             }
-            Err(reason) => tally.fail(format!("{direction}_burst"), reason),
-        }
+            Err(reason) => Verdict::Failed(reason),
+        };
+        tally.count(&format!("burst_cost {}", case.name), verdict);
+    }
+}
+
+impl Case {
+    fn allows(&self, cost: f64) -> bool {
+        cost <= self.bound
+    }
+
+    fn figure(&self, cost: f64) -> String {
+        let Self { name, what, bound } = self;
+        format!("{name}: {cost:.1} instructions {what} (callgrind; at most {bound})")
     }
 }
 
@@ -85,21 +134,16 @@ impl Valgrind {
     }
 
     /// Instructions a packet.
-    fn measure(
-        &self,
-        workspace: &Workspace,
-        example: &Path,
-        direction: &str,
-    ) -> Result<f64, String> {
-        let out = workspace.target.join(format!("callgrind.{direction}"));
+    fn measure(&self, workspace: &Workspace, example: &Path, case: &str) -> Result<f64, String> {
+        let out = workspace.target.join(format!("callgrind.{case}"));
         let mut command = Command::new(&self.program);
         command
             .env("VALGRIND_LIB", &self.library)
             .args(["-q", "--tool=callgrind"])
-            .arg(format!("--toggle-collect=*timed_{direction}_burst*"))
+            .arg("--toggle-collect=*timed_*_burst*")
             .arg(format!("--callgrind-out-file={}", out.display()))
             .arg(example)
-            .args([direction, PACKETS]);
+            .args([case, PACKETS]);
         let printed = process::capture(&mut command)?;
         let packets = number_after(&printed, "packets ")
             .filter(|&packets| packets > 0)
@@ -108,7 +152,7 @@ impl Valgrind {
             fs::read_to_string(&out).map_err(|error| format!("{}: {error}", out.display()))?;
         let instructions = number_after(&profile, "totals: ")
             .filter(|&instructions| instructions > 0)
-            .ok_or_else(|| format!("callgrind saw no call of timed_{direction}_burst"))?;
+            .ok_or_else(|| format!("callgrind saw no burst of `{EXAMPLE} {case}`"))?;
         Ok(instructions as f64 / packets as f64)
     }
 }
@@ -126,6 +170,16 @@ fn number_after(text: &str, word: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_burst_that_takes_more_than_its_bound_is_told_with_both_figures() {
+        let case = case("tx", "a packet sent, bursts of 32", 61.0);
+        assert!(case.allows(61.0) && !case.allows(61.1));
+        assert_eq!(
+            case.figure(61.149),
+            "tx: 61.1 instructions a packet sent, bursts of 32 (callgrind; at most 61)"
+        );
+    }
 
     #[test]
     fn figures_are_read_from_the_lines_they_stand_in() {

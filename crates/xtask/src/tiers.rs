@@ -34,7 +34,7 @@ pub enum Tier {
     Host,
     /// Debian's DPDK and rdma-core, unmodified, on the device model.
     Stack,
-    /// Instructions a packet, counted by callgrind: printed, not judged.
+    /// Instructions a packet, counted by callgrind, and none more than each kind of burst may take.
     Instructions,
 }
 

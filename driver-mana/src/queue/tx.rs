@@ -204,34 +204,48 @@ impl TxCore {
         let end = start.wrapping_add(sq.free());
         let (mut at, mut last, mut bytes, mut reject) = (start, start, 0u64, None);
         let limit = (self.depth - self.posted.wrapping_sub(self.completed)) as usize;
-        let sent = shadow.push_while(batch, limit, |mbuf, simple| {
-            let word = mbuf.tx_word();
-            let len = mbuf.packet_len();
-            // No short circuits: one branch, almost never taken the other way.
-            if simple & fast & (word.bits() & SPECIAL == 0) & (len != 0) & (at != end) {
-                let oob = oob | word.bits() & OFFLOAD_MASK;
-                let size = key | (len as u64) << 32;
-                sq.write_unit(at, [header, oob, mbuf.data_address(), size]);
-                last = at;
-                at = at.wrapping_add(1);
-                bytes += len as u64;
-                return true;
+        let mut push = shadow.push(batch, limit);
+        while !push.is_full() {
+            if fast {
+                let units = sq.units(at, end.wrapping_sub(at));
+                let mut sum = 0;
+                let simple = push.simple(units, |mbuf, unit| {
+                    let (word, len) = (mbuf.tx_word().bits(), mbuf.packet_len() as u64);
+                    let good = word & SPECIAL == 0 && len != 0;
+                    if good {
+                        let oob = oob | word & OFFLOAD_MASK;
+                        unit.write([header, oob, mbuf.data_address(), key | len << 32]);
+                        sum += len;
+                    }
+                    good
+                });
+                bytes += sum;
+                // Until a packet that is not simple, or the end of the ring.
+                if simple != 0 {
+                    at = at.wrapping_add(simple as u32);
+                    last = at.wrapping_sub(1);
+                    continue;
+                }
             }
             let room = end.wrapping_sub(at);
-            match write_general(sq, at, room, template, lkeys, max_segments, mbuf) {
-                General::Written { units } => {
-                    last = at;
-                    at = at.wrapping_add(units);
-                    bytes += len as u64;
-                    true
+            let accepted = push.next(|mbuf| {
+                match write_general(sq, at, room, template, lkeys, max_segments, mbuf) {
+                    General::Written { units } => {
+                        last = at;
+                        at = at.wrapping_add(units);
+                        bytes += mbuf.packet_len() as u64;
+                        return true;
+                    }
+                    General::Full => {}
+                    General::Rejected(reason) => reject = Some(reason),
                 }
-                General::Full => false,
-                General::Rejected(reason) => {
-                    reject = Some(reason);
-                    false
-                }
+                false
+            });
+            if !accepted {
+                break;
             }
-        });
+        }
+        let sent = push.finish();
 
         if sent > 0 {
             self.posted = self.posted.wrapping_add(sent as u32);
@@ -264,15 +278,26 @@ impl TxCore {
 
     /// Takes the completions that are there: at most one for each packet that can be in flight, so that
     /// a device that produces nonsense without end can't keep us here.
+    #[inline(never)]
     fn reap(&mut self) {
         self.counters.looks.add(1);
         let mut cursor = self.rings.cq.cursor();
+        // The end of what is complete: the buffers of neighbouring runs go home together.
+        let mut end = None;
         for _ in 0..self.depth {
             if self.rings.cq.is_ready(cursor) {
                 let head = self.rings.cq.load(cursor, 0) as u32;
                 if head & TYPE_MASK == OKAY {
-                    self.complete_run();
+                    // The oldest run is complete.
+                    match self.runs.first() {
+                        Some(run) => {
+                            self.runs.pop();
+                            end = Some(run);
+                        }
+                        None => self.counters.bad_completions.add(1),
+                    }
                 } else {
+                    self.complete(end.take());
                     let offset = self.rings.cq.cqe(cursor).tx_wqe_offset();
                     self.fail(CqeHead::from_bits(head), offset);
                 }
@@ -291,17 +316,14 @@ impl TxCore {
             cursor = self.rings.cq.next(cursor);
         }
         self.rings.cq.set_cursor(cursor);
+        self.complete(end);
     }
 
-    /// The oldest run is complete.
+    /// Everything to the end of `run` is complete, if that is one.
     #[inline]
-    fn complete_run(&mut self) {
-        match self.runs.first() {
-            Some(run) => {
-                self.runs.pop();
-                self.complete_to(run.packets_end, run.units_end);
-            }
-            None => self.counters.bad_completions.add(1),
+    fn complete(&mut self, run: Option<Run>) {
+        if let Some(run) = run {
+            self.complete_to(run.packets_end, run.units_end);
         }
     }
 

@@ -300,10 +300,12 @@ mod tests {
         for _ in 0..4 {
             burst.push(pool.attach(&memory, 8..72).unwrap()).unwrap();
         }
-        let sent = ring.push_while(&mut burst, 4, |_, simple| {
-            assert!(!simple);
-            true
-        });
+        let mut push = ring.push(&mut burst, 4);
+        for _ in 0..4 {
+            assert_eq!(push.simple([()].iter(), |_, _| true), 0);
+            assert!(push.next(|_| true));
+        }
+        let sent = push.finish();
         assert_eq!((sent, released.try_iter().count()), (4, 0));
         ring.release(4);
         assert_eq!(released.try_iter().collect::<Vec<_>>(), vec![8..72; 4]);

@@ -4,7 +4,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::depot::Depot;
 use super::{Body, Lines, thread};
-use crate::meta::{Handle, Line, Origin, SINGLE};
+use crate::meta::{Handle, Line, Origin};
 
 /// Drops an mbuf: each of its segments goes home, unless clones still refer to its buffer.
 ///
@@ -42,8 +42,7 @@ pub(crate) unsafe fn drop_all(mut mbufs: &[Handle]) {
         let origin = line.origin.get();
         let like_it = |mbuf: &&Handle| {
             // SAFETY: as above.
-            let line = unsafe { mbuf.line() };
-            line.head.load(Ordering::Relaxed) == SINGLE && line.origin.get() == origin
+            unsafe { mbuf.line() }.is_simple_of(origin)
         };
         let run = 1 + others.iter().take_while(like_it).count();
         let (run, rest) = mbufs.split_at(run);

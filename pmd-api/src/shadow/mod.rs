@@ -6,7 +6,7 @@ mod tx;
 
 pub use rx::{Posted, RxShadowRing};
 pub use scatter::{PostedGroups, ScatterShadowRing};
-pub use tx::TxShadowRing;
+pub use tx::{TxPush, TxShadowRing};
 
 use std::mem::MaybeUninit;
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{Ordering, fence};
 
 use super::Slots;
-use crate::meta::SINGLE;
+use crate::meta::Origin;
 use crate::{Batch, Mbuf, pool};
 
 /// Packets in flight, oldest first, in a ring of fixed capacity. Dropping it drops them.
@@ -79,47 +79,19 @@ impl TxShadowRing {
         self.capacity() - self.len()
     }
 
-    /// Offers the packets of `batch` to `accept`, from the front, until it declines one, `limit`
-    /// packets are accepted, or the ring is full. Moves the accepted ones in; the others stay, in
-    /// order, at the front of the batch. Returns how many were accepted.
-    ///
-    /// With each packet comes whether it is *simple*: unshared, one segment, in its own buffer, of
-    /// the pool [`Mbuf::buffer_pool`] of the first packet of the batch. One memory key serves all
-    /// simple packets of a call.
-    ///
-    /// If `accept` panics, no packet is moved: then the device may have been told of packets that
-    /// the batch still owns.
+    /// Begins to take packets from the front of `batch`: at most `limit`, and as many as there is room
+    /// for.
     #[inline]
-    pub fn push_while(
-        &mut self,
-        batch: &mut Batch,
-        limit: usize,
-        mut accept: impl FnMut(&Mbuf, bool) -> bool,
-    ) -> usize {
-        let limit = limit.min(self.room() as usize).min(batch.len());
-        let Some(first) = batch.as_slice().first() else {
-            return 0;
-        };
-        let origin = first.line().origin.get().to_own();
-        let mut count = 0;
-        let mut alike = true;
-        for mbuf in &batch.as_slice()[..limit] {
-            let line = mbuf.line();
-            let simple = line.head.load(Ordering::Relaxed) == SINGLE && line.origin.get() == origin;
-            if !accept(mbuf, simple) {
-                break;
-            }
-            alike &= simple;
-            count += 1;
+    pub fn push<'a>(&'a mut self, batch: &'a mut Batch, limit: usize) -> TxPush<'a> {
+        let first = batch.as_slice().first();
+        TxPush {
+            limit: limit.min(self.room() as usize).min(batch.len()),
+            origin: first.map(|mbuf| mbuf.line().origin.get().to_own()),
+            ring: self,
+            batch,
+            count: 0,
+            alike: true,
         }
-        // The last accesses of clones that were seen to be gone come before the reuse.
-        fence(Ordering::Acquire);
-        if count != 0 {
-            batch.move_prefix(self.slots.pieces_mut(self.tail, count as u32));
-            self.tail = self.tail.wrapping_add(count as u32);
-            self.note_run(if alike { origin.pool() } else { MIXED });
-        }
-        count
     }
 
     /// The packets from the end of the last run on are of this kind.
@@ -172,6 +144,91 @@ impl TxShadowRing {
     }
 }
 
+/// Packets of a batch that are being handed to a device: see [`TxShadowRing::push`].
+///
+/// They stay in the batch until [`TxPush::finish`]. If that is never called, because of a panic, the
+/// device may have been told of packets that the batch still owns.
+pub struct TxPush<'a> {
+    ring: &'a mut TxShadowRing,
+    batch: &'a mut Batch,
+    /// Of the first packet, if its buffer were its own.
+    origin: Option<Origin>,
+    limit: usize,
+    count: usize,
+    alike: bool,
+}
+
+impl TxPush<'_> {
+    /// Offers packets to `write`, each with one of `places`, while there are both, the packets are
+    /// *simple* and `write` accepts them. Returns how many it accepted.
+    ///
+    /// A packet is simple if it is unshared, has one segment, in its own buffer, and is of the pool
+    /// [`Mbuf::buffer_pool`] of the first packet of the batch: one memory key serves them all.
+    #[inline]
+    pub fn simple<P>(
+        &mut self,
+        places: impl Iterator<Item = P>,
+        mut write: impl FnMut(&Mbuf, P) -> bool,
+    ) -> usize {
+        let Some(origin) = self.origin else { return 0 };
+        let packets = &self.batch.as_slice()[self.count..self.limit];
+        let mut accepted = 0;
+        for (mbuf, place) in packets.iter().zip(places) {
+            if !mbuf.line().is_simple_of(origin) || !write(mbuf, place) {
+                break;
+            }
+            accepted += 1;
+        }
+        self.count += accepted;
+        accepted
+    }
+
+    /// Offers the next packet, whatever it is like. Whether it was accepted; not if there is none.
+    #[inline]
+    pub fn next(&mut self, accept: impl FnOnce(&Mbuf) -> bool) -> bool {
+        let Some(mbuf) = self.batch.as_slice()[..self.limit].get(self.count) else {
+            return false;
+        };
+        let simple = self
+            .origin
+            .is_some_and(|origin| mbuf.line().is_simple_of(origin));
+        let accepted = accept(mbuf);
+        if accepted {
+            self.count += 1;
+            self.alike &= simple;
+        }
+        accepted
+    }
+
+    /// Whether as many packets are accepted as can be.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.count == self.limit
+    }
+
+    /// Moves the accepted packets into the ring; the others stay, in order, at the front of the
+    /// batch. Returns how many were accepted.
+    #[inline]
+    pub fn finish(self) -> usize {
+        let Self {
+            ring,
+            batch,
+            origin,
+            count,
+            alike,
+            ..
+        } = self;
+        // The last accesses of clones that were seen to be gone come before the reuse.
+        fence(Ordering::Acquire);
+        if let (1.., Some(origin)) = (count, origin) {
+            batch.move_prefix(ring.slots.pieces_mut(ring.tail, count as u32));
+            ring.tail = ring.tail.wrapping_add(count as u32);
+            ring.note_run(if alike { origin.pool() } else { MIXED });
+        }
+        count
+    }
+}
+
 impl Drop for TxShadowRing {
     fn drop(&mut self) {
         self.release(self.len());
@@ -199,9 +256,34 @@ mod tests {
         batch.iter().map(|mbuf| mbuf.data()[0]).collect()
     }
 
+    /// Pushes as a driver does: simple packets in a row, others one by one. Tells `accept` which it
+    /// was.
+    fn push_while(
+        ring: &mut TxShadowRing,
+        batch: &mut Batch,
+        limit: usize,
+        mut accept: impl FnMut(&Mbuf, bool) -> bool,
+    ) -> usize {
+        let mut push = ring.push(batch, limit);
+        let mut declined = false;
+        let mut taken = 0;
+        while !push.is_full() {
+            taken += push.simple(std::iter::repeat(()), |mbuf, ()| {
+                declined = !accept(mbuf, true);
+                !declined
+            });
+            if declined || !push.next(|mbuf| accept(mbuf, false)) {
+                break;
+            }
+            taken += 1;
+        }
+        assert_eq!(push.finish(), taken);
+        taken
+    }
+
     fn push_all(ring: &mut TxShadowRing, batch: &mut Batch) -> Vec<bool> {
         let mut verdicts = Vec::new();
-        let count = ring.push_while(batch, usize::MAX, |_, simple| {
+        let count = push_while(ring, batch, usize::MAX, |_, simple| {
             verdicts.push(simple);
             true
         });
@@ -231,25 +313,36 @@ mod tests {
         let mut batch = batch(&pool, 20);
         // Declined.
         assert_eq!(
-            ring.push_while(&mut batch, 99, |mbuf, _| mbuf.data()[0] != 3),
+            push_while(&mut ring, &mut batch, 99, |mbuf, _| mbuf.data()[0] != 3),
             3
         );
         assert_eq!(numbers(&batch), (3..20).collect::<Vec<_>>());
         // Limited.
-        assert_eq!(ring.push_while(&mut batch, 2, |_, _| true), 2);
-        assert_eq!(ring.push_while(&mut batch, 0, |_, _| unreachable!()), 0);
+        assert_eq!(push_while(&mut ring, &mut batch, 2, |_, _| true), 2);
+        assert_eq!(
+            push_while(&mut ring, &mut batch, 0, |_, _| unreachable!()),
+            0
+        );
         // Full, and across the end of the slots.
         ring.release(4);
         assert_eq!((ring.len(), ring.room()), (1, 7));
         assert_eq!(push_all(&mut ring, &mut batch), [true; 7]);
         assert_eq!(numbers(&batch), (12..20).collect::<Vec<_>>());
-        assert_eq!(ring.push_while(&mut batch, 99, |_, _| unreachable!()), 0);
+        assert_eq!(
+            push_while(&mut ring, &mut batch, 99, |_, _| unreachable!()),
+            0
+        );
         assert_eq!(pool.in_use(), 16);
         ring.release(u32::MAX);
         assert!(ring.is_empty());
         assert_eq!(pool.in_use(), 8);
         assert_eq!(
-            ring.push_while(&mut Batch::with_capacity(1), 9, |_, _| unreachable!()),
+            push_while(
+                &mut ring,
+                &mut Batch::with_capacity(1),
+                9,
+                |_, _| unreachable!()
+            ),
             0
         );
     }
@@ -366,7 +459,7 @@ mod tests {
         let mut ring = TxShadowRing::new(8);
         let mut batch = batch(&pool, 4);
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            ring.push_while(&mut batch, 4, |mbuf, _| {
+            push_while(&mut ring, &mut batch, 4, |mbuf, _| {
                 assert!(mbuf.data()[0] < 2);
                 true
             })
