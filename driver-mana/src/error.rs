@@ -289,7 +289,9 @@ pub enum Error {
 
     /// Receive interrupts, on a kernel that never sends one.
     #[error(
-        "no receive interrupts on this kernel: its mana_ib creates completion queues without an          event queue, as before Linux 6.8, so waiting for a packet would never end; leave          rx_interrupts off and poll, or update the kernel"
+        "no receive interrupts on this kernel: its mana_ib creates completion queues without an \
+         event queue, as before Linux 6.8, so waiting for a packet would never end; leave \
+         rx_interrupts off and poll, or update the kernel"
     )]
     NoInterrupts,
 

@@ -61,6 +61,7 @@
 
 pub mod adaptive;
 mod capabilities;
+mod check;
 mod config;
 mod discover;
 mod error;

@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 mod conformance;
+mod doctor;
 mod model;
 mod program;
+mod setup;
 mod telemetry;
 mod testpmd;
 
@@ -30,6 +32,8 @@ enum Command {
         words: Vec<String>,
     },
     Conformance(conformance::Args),
+    Doctor(doctor::Args),
+    Setup(setup::Args),
     /// Run an unmodified program on the device model: `mana model exec -- ibv_devinfo -v`
     #[command(disable_help_flag = true)]
     Model {
@@ -53,6 +57,8 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Testpmd { words } => testpmd::main(&words),
         Command::Conformance(args) => conformance::main(&args),
+        Command::Doctor(args) => doctor::main(&args),
+        Command::Setup(args) => setup::main(&args),
         Command::Model { words } => model::main(&words),
     }
 }

@@ -18,7 +18,7 @@ mod testpmd;
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, process};
@@ -103,6 +103,12 @@ impl Host {
     #[must_use]
     pub fn tools(&self) -> &Tools {
         &self.tools
+    }
+
+    /// The program `mana`.
+    #[must_use]
+    pub fn mana(&self) -> &Path {
+        &self.mana
     }
 
     /// A namespace of its own.

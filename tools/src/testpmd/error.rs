@@ -133,6 +133,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The check of `mana doctor` that explains it.
+    pub fn check(&self) -> Option<&'static str> {
+        match self {
+            Error::Device(error) | Error::NoHardware(error) | Error::Port { error, .. } => {
+                error.check()
+            }
+            _ => None,
+        }
+    }
+
     /// 2 for a command line that could not be understood, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -56,6 +56,9 @@ pub fn main(words: &[String]) -> ExitCode {
         Ok(_) => ExitCode::from(FINDINGS),
         Err(error) => {
             eprintln!("mana testpmd: error: {error}");
+            if let Some(check) = error.check() {
+                eprintln!("mana testpmd: more of this: mana doctor --explain {check}");
+            }
             ExitCode::from(error.exit_code())
         }
     }

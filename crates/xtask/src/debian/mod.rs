@@ -52,6 +52,7 @@ pub const HOST: Group = Group {
         "ethtool",
         "coreutils",
         "util-linux",
+        "mount",
     ],
     libraries: true,
 };
