@@ -60,8 +60,12 @@ fn a_healthy_machine_has_no_complaint() {
 #[test]
 fn every_difference_is_named_by_its_check() {
     use Status::{Fail, Unknown, Warning};
-    type Change = fn(&Written);
-    let situations: &[(&str, Change, &[(&str, Status)])] = &[
+    type Situation = (
+        &'static str,
+        fn(&Written),
+        &'static [(&'static str, Status)],
+    );
+    let situations: &[Situation] = &[
         (
             "no MANA",
             |it| it.without("sys/bus/pci/devices/7870:00:00.0"),

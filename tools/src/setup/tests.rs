@@ -39,7 +39,7 @@ fn machine() -> Written {
     tree.pages(16, 16);
     tree.write(
         "etc/passwd",
-        "root:x:0:0::/root:/bin/sh\nanna:x:0:0::/home/anna:/bin/sh",
+        "root:x:0:0::/:/bin/sh\nanna:x:0:0::/home/anna:/bin/sh",
     );
     tree.write(
         "etc/security/limits.d/90-mana-anna.conf",
