@@ -1,7 +1,9 @@
 //! A running program: its output is collected, its time is limited, and nothing of it outlives its
 //! value.
 
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +11,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 /// How often a waiting test looks.
 const LOOK: Duration = Duration::from_micros(200);
+
+/// The terminal is nobody's controlling terminal.
+const NOCTTY: i32 = rustix::fs::OFlags::NOCTTY.bits().cast_signed();
 
 /// A program and what it has started, a process group of its own.
 pub struct Job {
@@ -72,20 +79,40 @@ impl Job {
     /// If it can't be started.
     #[must_use]
     pub fn start(command: &mut Command, limit: Duration) -> Self {
-        let name = line(command);
-        let mut child = command
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (name, mut child) = spawn(command);
         Self {
             name,
             until: Instant::now() + limit,
             limit,
             stdout: Collected::from(child.stdout.take().expect("a pipe")),
             stderr: Collected::from(child.stderr.take().expect("a pipe")),
+            child,
+            status: None,
+        }
+    }
+
+    /// The same with standard output and standard error on one terminal, which changes nothing of
+    /// what is written: so a program of C writes each line when it is complete, in the order in
+    /// which both would be read there. All of it counts as standard output.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be started.
+    #[must_use]
+    pub fn start_on_terminal(command: &mut Command, limit: Duration) -> Self {
+        let (near, far) = terminal().unwrap_or_else(|error| panic!("a terminal: {error}"));
+        let second = far.try_clone().expect("a second handle");
+        command.stdout(Stdio::from(far)).stderr(Stdio::from(second));
+        let (name, child) = spawn(command);
+        // The command still holds the far side; without it the near one ends with the program.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self {
+            name,
+            until: Instant::now() + limit,
+            limit,
+            stdout: Collected::from(near),
+            stderr: Collected::from(std::io::empty()),
             child,
             status: None,
         }
@@ -263,6 +290,32 @@ impl Collected {
             let _ = reader.join();
         }
     }
+}
+
+/// Starts a program in a group of its own.
+fn spawn(command: &mut Command) -> (String, Child) {
+    let name = line(command);
+    let child = command.process_group(0).stdin(Stdio::piped()).spawn();
+    let child = child.unwrap_or_else(|error| panic!("{name}: {error}"));
+    (name, child)
+}
+
+/// Both sides of a pseudo-terminal that hands through what is written.
+fn terminal() -> std::io::Result<(File, File)> {
+    let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    grantpt(&near)?;
+    unlockpt(&near)?;
+    let path = ptsname(&near, Vec::new())?;
+    let path = path.into_string().map_err(std::io::Error::other)?;
+    let far = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(NOCTTY)
+        .open(path)?;
+    let mut modes = tcgetattr(&far)?;
+    modes.make_raw();
+    tcsetattr(&far, OptionalActions::Now, &modes)?;
+    Ok((File::from(near), far))
 }
 
 /// The command line without the loader's words.

@@ -215,6 +215,7 @@ fn every_mistake_is_answered_and_the_prompt_goes_on() {
         ("start", "Not all ports were started"),
         ("port close 0", ""),
         ("port start 0", "Invalid port 0"),
+        ("show port info 0", "Invalid port 0"),
         ("port close all", ""),
         ("\u{1b}[A\u{7f}", ""),
     ];

@@ -8,15 +8,20 @@
 //! [`Ethdev`] is a program of this house on Debian's DPDK, for what testpmd has no words for.
 
 mod column;
+mod dialogue;
+mod difference;
 mod ethdev;
 mod machine;
 mod maps;
+pub mod parsers;
 mod session;
 mod stats;
 mod table;
 mod tree;
 
 pub use column::Column;
+pub use dialogue::{By, Dialogue, Reply, shape};
+pub use difference::{Comparison, Difference};
 pub use ethdev::{Answer, Ethdev};
 pub use machine::Stack;
 pub use maps::{mapped, only_child};

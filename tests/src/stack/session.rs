@@ -1,6 +1,7 @@
 //! A testpmd on the model, from its start to its last words.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -17,6 +18,9 @@ const NO_CQ_DOORBELL: &str = "no CQ doorbell for 8 laps";
 /// What is found when it has the device compute a UDP checksum: the offset of the header is what its
 /// stack held (no. 4).
 const GARBAGE_OFFSET: &str = "offload request does not fit the packet";
+
+/// What `mana model exec` writes before them.
+const FINDINGS: &str = "finding(s):\n";
 
 /// A running testpmd.
 pub struct Session {
@@ -64,6 +68,30 @@ impl Session {
         eal: &str,
         app: &str,
     ) -> Self {
+        Self::launch(stack, column, options, eal, app, Job::start)
+    }
+
+    /// As [`Session::start`], with a terminal for what it writes: see [`Job::start_on_terminal`].
+    ///
+    /// # Panics
+    ///
+    /// If it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn on_terminal(stack: &Stack, column: Column, model: &str, eal: &str, app: &str) -> Self {
+        let options = [format!("--vdev={model}")];
+        Self::launch(stack, column, &options, eal, app, Job::start_on_terminal)
+    }
+
+    #[track_caller]
+    fn launch(
+        stack: &Stack,
+        column: Column,
+        options: &[String],
+        eal: &str,
+        app: &str,
+        start: fn(&mut Command, Duration) -> Job,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut words = stack.testpmd(column);
         let device = format!("-a 7870:00:00.0{}", column.provider());
@@ -76,7 +104,7 @@ impl Session {
         words.extend(line.split_whitespace().map(Into::into));
         let mut command = stack.exec(options, &words, folder.path());
         Self {
-            job: Job::start(&mut command, LIMIT),
+            job: start(&mut command, LIMIT),
             column,
             folder,
         }
@@ -120,7 +148,7 @@ impl Session {
         self.job.has_ended()
     }
 
-    /// Types a line, for DPDK's testpmd with a prompt.
+    /// Types a line, for one with a prompt.
     pub fn type_line(&mut self, line: &str) {
         self.job.write(format!("{line}\n").as_bytes());
     }
@@ -162,6 +190,17 @@ impl Session {
         Outcome::of(self.column, ended)
     }
 
+    /// Ends it by Ctrl-C.
+    ///
+    /// # Panics
+    ///
+    /// If that takes too long.
+    #[must_use]
+    #[track_caller]
+    pub fn interrupt(self) -> Outcome {
+        Outcome::of(self.column, self.job.interrupt())
+    }
+
     /// Waits for an end that comes by itself.
     ///
     /// # Panics
@@ -176,7 +215,8 @@ impl Session {
 
 impl Outcome {
     pub(super) fn of(column: Column, ended: Ended) -> Self {
-        let findings = match ended.stderr.rsplit_once("finding(s):\n") {
+        let on_terminal = ended.stdout.rsplit_once(FINDINGS);
+        let findings = match ended.stderr.rsplit_once(FINDINGS).or(on_terminal) {
             Some((_, lines)) => lines.lines().map(|line| line.trim().to_owned()).collect(),
             None => Vec::new(),
         };
@@ -195,6 +235,17 @@ impl Outcome {
     /// With all that it wrote, if not.
     #[track_caller]
     pub fn clean(&self) -> Stats {
+        self.assert_clean();
+        self.stats()
+    }
+
+    /// The same of one that may have counted nothing.
+    ///
+    /// # Panics
+    ///
+    /// With all that it wrote, if not.
+    #[track_caller]
+    pub fn assert_clean(&self) {
         let known = [NO_CQ_DOORBELL, GARBAGE_OFFSET];
         let is_known = |finding: &String| {
             !self.column.is_ours() && known.iter().any(|text| finding.contains(text))
@@ -207,7 +258,6 @@ impl Outcome {
         assert!(unknown.is_empty(), "{unknown:#?}\n{}", self.ended);
         let code = if self.findings.is_empty() { 0 } else { 3 };
         assert_eq!(self.ended.code, Some(code), "{}", self.ended);
-        self.stats()
     }
 
     /// What it counted.

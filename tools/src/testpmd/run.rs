@@ -19,7 +19,7 @@ use super::json;
 use super::observe;
 use super::port::TestPort;
 use super::prompt;
-use super::session::{Outcome, Session};
+use super::session::{ODD_PORTS, Outcome, Session};
 use super::setup::{Pools, QueuePlan};
 use super::stats::StreamStats;
 use super::streams::Topology;
@@ -115,12 +115,8 @@ fn open<'m>(machine: &'m Machine, eal: &EalArgs, app: &AppArgs) -> Result<Sessio
     let pools = Pools::create(&ports, app, queues, plan.workers.len(), huge)?;
     say(&pools.describe())?;
     let topology = app.mode.topology(app.topology);
-    if topology == Topology::Paired && ports.len() % 2 == 1 {
-        say(
-            "\nWarning! port-topology=paired and odd forward ports number, \
-             the last port will pair with itself.\n\n",
-        )?;
-    }
+    let odd = topology == Topology::Paired && ports.len() % 2 == 1;
+    say(if odd { ODD_PORTS } else { "" })?;
     for (port, peer) in app.eth_peers.iter().enumerate().skip(ports.len()) {
         if peer.is_some() {
             say(&format!(
@@ -139,6 +135,7 @@ fn open<'m>(machine: &'m Machine, eal: &EalArgs, app: &AppArgs) -> Result<Sessio
         .map(|(number, port)| TestPort::new(number, port, app.by_device, &pools))
         .collect();
     let mut session = Session::new(machine, ports, pools, app.clone(), plan, queues, huge);
+    session.told_odd = odd;
     for port in 0..session.ports.len() {
         let started = session.start_port(port);
         started.map_err(|error| Error::Port { port, error })?;

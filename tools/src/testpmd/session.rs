@@ -20,9 +20,14 @@ use super::port::TestPort;
 use super::run::say;
 use super::setup::{Forwarding, Pools, QueuePlan, return_queues};
 use super::stats::StreamStats;
+use super::streams::Topology;
 use super::summary::{self, Summary};
 use super::workers::{Crew, Pulse};
 use crate::telemetry::Telemetry;
+
+/// What is told once, where ports are paired and one has none.
+pub const ODD_PORTS: &str = "\nWarning! port-topology=paired and odd forward ports number, the last \
+                             port will pair with itself.\n\n";
 
 /// Ports, pools and cores, and what is set for the next start.
 pub struct Session<'m> {
@@ -40,6 +45,8 @@ pub struct Session<'m> {
     pub queues: QueuePlan,
     /// Who asks for numbers.
     pub telemetry: Option<Telemetry>,
+    /// Whether it was told that a port is paired with itself.
+    pub told_odd: bool,
     huge: HugePages,
     running: Option<Running>,
     counted: Option<Counted>,
@@ -91,6 +98,7 @@ impl<'m> Session<'m> {
             cores,
             queues,
             telemetry: None,
+            told_odd: false,
             huge,
             running: None,
             counted: None,
@@ -184,10 +192,15 @@ impl<'m> Session<'m> {
             &forwarding,
             &[display::forwarding, display::configuration],
         );
-        if args.mode == ModeName::Csum {
+        if args.mode == ModeName::Csum && !args.interactive {
             for number in &ports {
                 text.push_str(&self.ports[*number].by_device.describe());
             }
+        }
+        let topology = args.mode.topology(args.topology);
+        if !self.told_odd && topology == Topology::Paired && ports.len() % 2 == 1 {
+            self.told_odd = true;
+            text.insert_str(0, ODD_PORTS);
         }
         let is_model = self.machine.model().is_some();
         let patience = if is_model {

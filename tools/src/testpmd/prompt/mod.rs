@@ -64,9 +64,11 @@ pub fn run_script(
         prompt.session.tend()?;
         prompt.execute(line)?;
         if prompt.quits {
-            break;
+            return Ok(true);
         }
     }
+    // It asks for a line before it sees that there is none.
+    say(if echo { PROMPT } else { "" })?;
     Ok(true)
 }
 
@@ -136,20 +138,12 @@ impl Prompt<'_, '_> {
 
     /// The number of an open port, or what is wrong with it is told.
     fn port(&self, word: &str) -> Result<Option<usize>, Error> {
-        let Some(number) = self.number(word, "a port number")? else {
-            return Ok(None);
-        };
-        let open = self.session.open_ports();
-        if open.contains(&number) {
-            return Ok(Some(number));
+        let number = self.number(word, "a port number")?;
+        let open = number.filter(|number| self.session.open_ports().contains(number));
+        if let (Some(number), None) = (number, open) {
+            complain(&format!("Invalid port {number}"));
         }
-        complain(&format!("Invalid port {number}"));
-        let numbers: Vec<String> = open.iter().map(usize::to_string).collect();
-        say(&format!(
-            "The valid ports array is [ {} ]\n",
-            numbers.join(" ")
-        ))?;
-        Ok(None)
+        Ok(open)
     }
 
     /// The open ports that a word names: `all`, or one number. Empty after a mistake, which is told.
@@ -158,6 +152,18 @@ impl Prompt<'_, '_> {
             "all" => Ok(self.session.open_ports()),
             word => Ok(self.port(word)?.into_iter().collect()),
         }
+    }
+
+    /// As [`Prompt::ports`], where testpmd tells after a mistake which ports there are.
+    fn shown_ports(&self, word: &str) -> Result<Vec<usize>, Error> {
+        let ports = self.ports(word)?;
+        if ports.is_empty() && word.parse::<u32>().is_ok() {
+            let open = self.session.open_ports();
+            let numbers: Vec<String> = open.iter().map(usize::to_string).collect();
+            let numbers = numbers.join(" ");
+            say(&format!("The valid ports array is [ {numbers} ]\n"))?;
+        }
+        Ok(ports)
     }
 
     /// A number, or what was expected is told.

@@ -164,7 +164,11 @@ pub fn csum(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
         Err(_) if by == "sw" => {}
         Err(_) => complain(&format!(
             "{} checksum offload is not supported by port {number}",
-            protocol.to_uppercase()
+            match protocol {
+                "outer-ip" => "Outer IP".to_owned(),
+                "outer-udp" => "Outer UDP".to_owned(),
+                protocol => protocol.to_uppercase(),
+            }
         )),
     }
     show_csum(prompt, number)
@@ -224,7 +228,7 @@ fn show_tso(prompt: &Prompt<'_, '_>, number: usize) -> Result<(), Error> {
         Some(mss) => say(&format!(
             "TSO segment size for non-tunneled packets is {mss}\n"
         )),
-        None => say("TSO for non-tunneled packets is disabled\n"),
+        None => say("TSO and UFO for non-tunneled packets is disabled\n"),
     }
 }
 

@@ -29,7 +29,7 @@ pub fn port(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
         say(&text)?;
         text.clear();
     }
-    for number in prompt.ports(words[1])? {
+    for number in prompt.shown_ports(words[1])? {
         let queues = (prompt.session.queues.rx, prompt.session.queues.tx);
         let port = &mut prompt.session.ports[number];
         match words[0] {
@@ -145,7 +145,7 @@ fn xstats(out: &mut String, port: &TestPort) {
 
 /// `clear port stats|xstats PORTS`.
 pub fn clear_port(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
-    for number in prompt.ports(words[1])? {
+    for number in prompt.shown_ports(words[1])? {
         prompt.session.ports[number].clear();
         if words[0] == "stats" {
             say(&format!("\n  NIC statistics for port {number} cleared\n"))?;
