@@ -1,15 +1,15 @@
-//! What DPDK's testpmd does by command only: starting a port again and again, and VLAN tags.
+//! What a testpmd does by command: starting a port again and again, VLAN tags, and receiving until
+//! all is there. The same script for each.
 
 #![forbid(unsafe_code)]
 
 use std::fs;
 
-use conformance::capture;
-use conformance::stack::{Column, Outcome, Session, Stack, cell};
+use conformance::stack::{Column, Outcome, Session, Stack};
+use conformance::{capture, situations};
 
 /// Types these commands at the prompt, and quits.
-fn commands(stack: &Stack, model: &str, app: &str, lines: &[&str]) -> Outcome {
-    let column = Column::DpdkRdmaCore56;
+fn commands(stack: &Stack, column: Column, model: &str, app: &str, lines: &[&str]) -> Outcome {
     let app = format!("-i --total-num-mbufs=8192 --txd=128 --rxd=128 {app}");
     let mut session = Session::start(stack, column, model, "DEVICE", &app).on_its_libraries(stack);
     for line in lines {
@@ -19,15 +19,11 @@ fn commands(stack: &Stack, model: &str, app: &str, lines: &[&str]) -> Outcome {
     session.end()
 }
 
-#[test]
-fn dpdks_testpmd_starts_and_stops_its_port_50_times_and_sends_each_time() {
-    let test = "dpdks_testpmd_starts_and_stops_its_port_50_times_and_sends_each_time";
-    let Some(stack) = Stack::or_skip(test) else {
-        return;
-    };
+fn starts_and_stops_its_port_50_times_and_sends_each_time(stack: &Stack, column: Column) -> String {
     let round = ["start tx_first", "stop", "port stop 0", "port start 0"];
     let outcome = commands(
-        &stack,
+        stack,
+        column,
         "model0,link=loop",
         "--rxq=2 --txq=2 --forward-mode=io --no-flush-rx",
         &round.repeat(50),
@@ -36,6 +32,7 @@ fn dpdks_testpmd_starts_and_stops_its_port_50_times_and_sends_each_time() {
     let text = &outcome.ended.stdout;
     let stops: Vec<&str> = text.split("Telling cores to stop").skip(1).collect();
     assert_eq!(stops.len(), 50, "{}", outcome.ended);
+    let mut all = 0;
     for stop in stops {
         let sent: u64 = stop
             .split("TX-packets:")
@@ -45,17 +42,12 @@ fn dpdks_testpmd_starts_and_stops_its_port_50_times_and_sends_each_time() {
             .sum();
         // The first burst of each queue at least.
         assert!(sent >= 64, "{stop}");
+        all += sent;
     }
-    let row = "starts and stops 50 times";
-    cell(row, Column::DpdkRdmaCore56.name(), "yes");
+    format!("50 times, {all} sent")
 }
 
-#[test]
-fn dpdks_testpmd_has_the_device_insert_its_vlan_tag() {
-    let test = "dpdks_testpmd_has_the_device_insert_its_vlan_tag";
-    let Some(stack) = Stack::or_skip(test) else {
-        return;
-    };
+fn has_the_device_insert_a_vlan_tag(stack: &Stack, column: Column) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("sent.pcap");
     let model = format!("model0,link=pcap:tx={}", file.display());
@@ -67,7 +59,7 @@ fn dpdks_testpmd_has_the_device_insert_its_vlan_tag() {
     ];
     // Once might stop before the first burst.
     lines.extend(["start", "stop"].repeat(10));
-    let outcome = commands(&stack, &model, "", &lines);
+    let outcome = commands(stack, column, &model, "", &lines);
     let _counted = outcome.clean();
     let frames = capture::read(&fs::read(&file).expect("a capture"));
     assert!(!frames.is_empty(), "{}", outcome.ended);
@@ -76,6 +68,61 @@ fn dpdks_testpmd_has_the_device_insert_its_vlan_tag() {
         assert_eq!(frame[12..16], [0x81, 0x00, 0x01, 0x23], "{frame:02x?}");
         assert_eq!(frame.len(), 68);
     }
-    let row = "has the device insert a VLAN tag";
-    cell(row, Column::DpdkRdmaCore56.name(), "yes");
+    format!("{} of {} tagged", frames.len(), frames.len())
+}
+
+/// A generator's frames, which the port only receives.
+fn receives(stack: &Stack, column: Column, queues: u32) -> String {
+    const COUNT: u64 = 20_000;
+    let model = format!("model0,link=gen:count={COUNT}:size=60:flows=64");
+    let app = format!(
+        "-i --forward-mode=rxonly --no-flush-rx --total-num-mbufs=8192 --txq={queues} \
+         --rxq={queues} --txd=256 --rxd=256"
+    );
+    let session = Session::on_terminal(stack, column, &model, "DEVICE", &app);
+    let mut session = session.on_its_libraries(stack);
+    session.type_line("start");
+    // What is shown last.
+    let shown = |text: &str| -> Option<u64> {
+        let (_, last) = text.rsplit_once("NIC statistics for port 0")?;
+        let (_, rest) = last.split_once("RX-packets:")?;
+        last.contains("Tx-bps:").then_some(())?;
+        rest.split_whitespace().next()?.parse().ok()
+    };
+    for turn in 1.. {
+        session.type_line("show port stats 0");
+        session.wait_until("statistics", |text| text.matches("Tx-bps:").count() == turn);
+        if shown(&session.stdout()) == Some(COUNT) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    session.type_line("stop");
+    session.type_line("quit");
+    let outcome = session.end();
+    let stats = outcome.clean();
+    assert_eq!((stats.rx, stats.rx_dropped), (COUNT, 0), "{stats:?}");
+    assert_eq!((stats.tx, stats.tx_dropped), (0, 0), "{stats:?}");
+    let streams = stats.streams.iter().map(|stream| stream.rx);
+    let streams: Vec<u64> = streams.collect();
+    if queues > 1 {
+        assert_eq!(streams.iter().sum::<u64>(), COUNT, "{streams:?}");
+        assert!(streams.iter().all(|rx| *rx > 0), "{streams:?}");
+    }
+    format!("{COUNT} of {COUNT}")
+}
+
+fn receives_all_of_a_generator_in_rxonly_on_one_queue(stack: &Stack, column: Column) -> String {
+    receives(stack, column, 1)
+}
+
+fn receives_all_of_a_generator_in_rxonly_on_four_queues(stack: &Stack, column: Column) -> String {
+    receives(stack, column, 4)
+}
+
+situations! {
+    starts_and_stops_its_port_50_times_and_sends_each_time
+    has_the_device_insert_a_vlan_tag
+    receives_all_of_a_generator_in_rxonly_on_one_queue
+    receives_all_of_a_generator_in_rxonly_on_four_queues
 }
