@@ -39,6 +39,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use std::ops::AddAssign;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,6 +111,15 @@ pub struct AdaptiveStats {
     pub spurious: u64,
     /// Sleeps cut short because a queue could not wake the thread.
     pub naps: u64,
+}
+
+impl AddAssign for AdaptiveStats {
+    fn add_assign(&mut self, other: Self) {
+        self.arms += other.arms;
+        self.sleeps += other.sleeps;
+        self.spurious += other.spurious;
+        self.naps += other.naps;
+    }
 }
 
 /// Lets one thread poll its receive queues while they are busy and sleep on all of them when they

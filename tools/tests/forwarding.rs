@@ -34,6 +34,39 @@ fn a_replayed_capture_comes_back_whole_and_ends_the_run() {
     assert!(came == expected, "a frame changed on its way");
 }
 
+#[test]
+fn cores_that_sleep_when_idle_forward_everything_also_where_no_interrupt_wakes_them() {
+    for kernel in ["7.3", "5.15-azure"] {
+        let (rx, tx) = (
+            file(&format!("sleep-{kernel}-rx.pcap")),
+            file(&format!("sleep-{kernel}-tx.pcap")),
+        );
+        let mut sent: Vec<Vec<u8>> = (0..2000).map(|number| udp(number as u8, number)).collect();
+        fs::write(&rx, pcap(&sent)).expect("a capture");
+        let run = Run::of(&format!(
+            "--vdev=model0,kernel={kernel},link=pcap:rx={}:tx={} -- --rxq=2 --txq=2 --json \
+             --rx-interrupts {SMALL}",
+            rx.display(),
+            tx.display()
+        ))
+        .succeeded();
+        let mut came = frames(&fs::read(&tx).expect("a capture"));
+        came.sort();
+        sent.sort();
+        assert!(came == sent, "{} of {} frames", came.len(), sent.len());
+        let polled = run.stdout.contains("every 100µs");
+        assert_eq!(polled, kernel == "5.15-azure", "{}", run.stdout);
+        let line = run.stdout.lines().find(|line| line.contains("slept"));
+        let line = line.expect("a line on sleeps");
+        let numbers: Vec<u64> = (line.split(' '))
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        // It ends only after the cores found nothing several times.
+        assert!(numbers[0] > 0, "{line}");
+        assert_eq!(numbers[1] > 0, polled, "{line}");
+    }
+}
+
 /// An ARP request for 192.0.2.`last`, tagged with VLAN 7.
 fn who_has(last: u8) -> Vec<u8> {
     let mut frame = vec![0xff; 6];

@@ -96,6 +96,8 @@ pub struct AppArgs {
     pub record_cycles: bool,
     /// Whether packets that came before forwarding begins are dropped.
     pub flush_rx: bool,
+    /// Whether idle cores sleep until a packet comes.
+    pub rx_interrupts: bool,
     /// Whether one burst is sent on every stream first.
     pub tx_first: bool,
     /// `--no-huge` on this side.
@@ -144,6 +146,7 @@ impl Default for AppArgs {
             record_bursts: false,
             record_cycles: false,
             flush_rx: true,
+            rx_interrupts: false,
             tx_first: false,
             no_huge: false,
             duration: None,
@@ -271,6 +274,7 @@ impl AppArgs {
             AppOption::RecordBurstStats => self.record_bursts = true,
             AppOption::RecordCoreCycles => self.record_cycles = true,
             AppOption::NoFlushRx => self.flush_rx = false,
+            AppOption::RxInterrupts => self.rx_interrupts = true,
             AppOption::TxFirst => self.tx_first = true,
             AppOption::NoHuge => self.no_huge = true,
             AppOption::EnableScatter => self.scatter = true,

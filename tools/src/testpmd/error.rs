@@ -68,6 +68,9 @@ pub enum Error {
     /// A thread could not be started.
     #[error("can't start a forwarding thread: {0}; raise the limit on threads (ulimit -u)")]
     Thread(std::io::Error),
+    /// A forwarding core that has nothing to sleep on.
+    #[error("a forwarding core can't sleep: {0}; raise the limit on open files (ulimit -n)")]
+    Sleep(mana_pmd::Error),
     /// Two models describe the same machine, or one is wrong.
     #[error("model: {0}")]
     Model(#[from] mana_model::ModelError),

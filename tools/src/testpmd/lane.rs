@@ -118,6 +118,11 @@ impl<Rx: RxBurst, Tx: TxBurst> Stream<Rx, Tx> {
         &self.counters
     }
 
+    /// Its receive queue.
+    pub fn rx_mut(&mut self) -> Option<&mut Rx> {
+        self.rx.as_mut()
+    }
+
     /// Gives the queues back.
     pub fn into_queues(self) -> (Option<Rx>, Option<Tx>) {
         (self.rx, self.tx)

@@ -119,6 +119,7 @@ impl TestPort {
             rx: vec![rx; queues.rx.into()],
             tx: vec![TxQueueConfig { depth: args.txd }; queues.tx.into()],
             tx_pools: pools.all(),
+            rx_interrupts: args.rx_interrupts && port.capabilities().rx_interrupt == Support::Yes,
             rss_key: self.rss_key,
             mtu: self.mtu.or(args.mtu()),
             keep_vlan_tags: self.keep_vlan_tags,

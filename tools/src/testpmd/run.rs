@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dma_memory::HugePages;
+use pmd_api::Support;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::app_args::AppArgs;
@@ -23,7 +24,7 @@ use super::session::{ODD_PORTS, Outcome, Session};
 use super::setup::{Pools, QueuePlan};
 use super::stats::StreamStats;
 use super::streams::Topology;
-use super::workers::Pulse;
+use super::workers::{Pulse, WITHOUT_INTERRUPT};
 
 /// How often the main core looks whether something is to be done.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -141,6 +142,14 @@ fn open<'m>(machine: &'m Machine, eal: &EalArgs, app: &AppArgs) -> Result<Sessio
         started.map_err(|error| Error::Port { port, error })?;
         let mut text = String::new();
         display::configured(&mut text, port, &session.ports[port].line(app), true);
+        if app.rx_interrupts
+            && session.ports[port].capability(|can| can.rx_interrupt) != Support::Yes
+        {
+            text.push_str(&format!(
+                "Port {port}: its kernel sends no receive interrupts: idle cores look at it \
+                 every {WITHOUT_INTERRUPT:?}\n"
+            ));
+        }
         say(&text)?;
     }
     say("Checking link statuses...\nDone\n")?;

@@ -22,7 +22,7 @@ use super::setup::{Forwarding, Pools, QueuePlan, return_queues};
 use super::stats::StreamStats;
 use super::streams::Topology;
 use super::summary::{self, Summary};
-use super::workers::{Crew, Pulse};
+use super::workers::{Crew, Idle, Pulse};
 use crate::telemetry::Telemetry;
 
 /// What is told once, where ports are paired and one has none.
@@ -248,7 +248,12 @@ impl<'m> Session<'m> {
         cores::pin(self.cores.main)?;
         let cores = counted.forwarding.cores.iter().map(|(core, _)| *core);
         let work = cores.zip(shares).collect();
-        let crew = Crew::start(work, polite, args.record_cycles)?;
+        let idle = match (args.rx_interrupts, polite) {
+            (true, _) => Idle::Sleep,
+            (false, true) => Idle::Nap,
+            (false, false) => Idle::Spin,
+        };
+        let crew = Crew::start(work, idle, args.record_cycles)?;
         self.counted = Some(counted);
         self.running = Some(Running {
             crew,
@@ -283,10 +288,16 @@ impl<'m> Session<'m> {
             return Ok(Outcome::default());
         };
         let stopping = say("Telling cores to stop...\nWaiting for lcores to finish...\n");
-        let streams = running.crew.dismiss();
+        let (streams, slept) = running.crew.dismiss();
         let elapsed = running.start.elapsed();
         let cycles = gdma::cycles::now() - running.first_cycle;
         stopping?;
+        if self.args.rx_interrupts {
+            say(&format!(
+                "Forwarding cores slept {} times, {} of them for a moment without interrupt\n",
+                slept.sleeps, slept.naps
+            ))?;
+        }
         if let Some(counted) = &mut self.counted {
             let mhz = u128::from(cycles) * 1000 / elapsed.as_nanos().max(1);
             counted.cycles_mhz = self.args.record_cycles.then_some(mhz as u64);

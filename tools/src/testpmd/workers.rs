@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use mana_pmd::{Adaptive, AdaptiveConfig, AdaptiveStats, Waker};
 use rustix::thread::set_current_timer_slack;
 
 use super::cores::{Lcore, pin};
@@ -32,27 +33,43 @@ impl Pulse {
     }
 }
 
+/// What a core does in passes without work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    /// Polls on.
+    Spin,
+    /// Sleeps for a moment after many passes without work, because others need the CPU.
+    Nap,
+    /// Sleeps until a packet comes to one of its queues.
+    Sleep,
+}
+
+/// What a thread of the crew ends with.
+type Ended = (Vec<Assigned>, AdaptiveStats);
+
 /// The running forwarding cores. Dropping it stops them.
 pub struct Crew {
-    threads: Vec<JoinHandle<Vec<Assigned>>>,
+    threads: Vec<JoinHandle<Ended>>,
+    wakers: Vec<Waker>,
     pulses: Vec<Arc<Pulse>>,
     stop: Arc<AtomicBool>,
 }
 
 impl Crew {
-    /// Starts a thread for each core; `polite` makes them sleep for a moment after many passes without work,
-    /// `record_cycles` counts what passes with work cost.
+    /// Starts a thread for each core; `record_cycles` counts what passes with work cost.
     ///
     /// # Errors
     ///
-    /// A thread that can't be started or bound to its CPU. Those that run are stopped.
+    /// A thread that can't be started or bound to its CPU, or has nothing to sleep on. Those that run
+    /// are stopped.
     pub fn start(
         work: Vec<(Lcore, Vec<Assigned>)>,
-        polite: bool,
+        idle: Idle,
         record_cycles: bool,
     ) -> Result<Crew, Error> {
         let mut crew = Crew {
             threads: Vec::with_capacity(work.len()),
+            wakers: Vec::new(),
             pulses: Vec::with_capacity(work.len()),
             stop: Arc::default(),
         };
@@ -65,6 +82,8 @@ impl Crew {
         for (core, mut streams) in work {
             let pulse = Arc::new(Pulse::default());
             let (its_pulse, stop, report) = (pulse.clone(), crew.stop.clone(), report.clone());
+            let mut rest = Rest::new(idle)?;
+            crew.wakers.extend(rest.waker());
             let thread = thread::Builder::new()
                 .name(format!("lcore-{}", core.id))
                 .spawn(move || {
@@ -73,14 +92,14 @@ impl Crew {
                     // Nobody listens any more if another core failed: then `stop` is set as well.
                     let _ = report.send(pinned);
                     drop(report);
-                    if polite {
+                    if idle == Idle::Nap {
                         // Naps as short as asked for; without it they are 50 µs longer.
                         let _ = set_current_timer_slack(NonZeroU64::new(1_000));
                     }
                     if runs {
-                        run(&mut streams, &its_pulse, &stop, polite);
+                        run(&mut streams, &its_pulse, &stop, &mut rest);
                     }
-                    streams
+                    (streams, rest.stats())
                 })
                 .map_err(Error::Thread)?;
             crew.threads.push(thread);
@@ -98,27 +117,35 @@ impl Crew {
         &self.pulses
     }
 
-    /// Stops the cores and returns their streams.
+    /// Stops the cores and returns their streams, and how they slept, all together.
     ///
     /// # Panics
     ///
     /// If a core panicked, with its panic.
-    pub fn dismiss(mut self) -> Vec<Assigned> {
-        self.stop.store(true, Relaxed);
-        let mut streams = Vec::new();
+    pub fn dismiss(mut self) -> Ended {
+        self.tell_to_stop();
+        let (mut streams, mut slept) = (Vec::new(), AdaptiveStats::default());
         for thread in self.threads.drain(..) {
             match thread.join() {
-                Ok(its) => streams.extend(its),
+                Ok((its, stats)) => {
+                    streams.extend(its);
+                    slept += stats;
+                }
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        streams
+        (streams, slept)
+    }
+
+    fn tell_to_stop(&self) {
+        self.stop.store(true, Relaxed);
+        self.wakers.iter().for_each(Waker::wake);
     }
 }
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
+        self.tell_to_stop();
         for thread in self.threads.drain(..) {
             drop(thread.join());
         }
@@ -131,15 +158,93 @@ impl Drop for Crew {
 const SPINS: u32 = 256;
 pub const NAP: Duration = Duration::from_micros(20);
 
+/// Longest sleep of [`Idle::Sleep`]: a core that has nothing to do shows that it is there.
+const LONGEST_SLEEP: Duration = Duration::from_millis(20);
+/// What it does instead where the kernel sends no interrupts.
+pub const WITHOUT_INTERRUPT: Duration = Duration::from_micros(100);
+
+/// [`Idle`] at work.
+enum Rest {
+    Spin,
+    Nap { idle: u32 },
+    Sleep { adaptive: Box<Adaptive>, told: bool },
+}
+
+impl Rest {
+    fn new(idle: Idle) -> Result<Rest, Error> {
+        Ok(match idle {
+            Idle::Spin => Rest::Spin,
+            Idle::Nap => Rest::Nap { idle: 0 },
+            Idle::Sleep => {
+                let config = AdaptiveConfig {
+                    max_sleep: Some(LONGEST_SLEEP),
+                    nap: Some(WITHOUT_INTERRUPT),
+                    ..AdaptiveConfig::default()
+                };
+                let adaptive = Adaptive::new(config).map_err(Error::Sleep)?;
+                Rest::Sleep {
+                    adaptive: Box::new(adaptive),
+                    told: false,
+                }
+            }
+        })
+    }
+
+    fn waker(&self) -> Option<Waker> {
+        match self {
+            Rest::Sleep { adaptive, .. } => Some(adaptive.waker()),
+            _ => None,
+        }
+    }
+
+    fn stats(&self) -> AdaptiveStats {
+        match self {
+            Rest::Sleep { adaptive, .. } => adaptive.stats(),
+            _ => AdaptiveStats::default(),
+        }
+    }
+
+    /// After a pass that moved so many packets.
+    fn pass(&mut self, moved: usize, streams: &mut [Assigned]) {
+        match self {
+            Rest::Spin if moved == 0 => std::hint::spin_loop(),
+            Rest::Spin => {}
+            Rest::Nap { idle } if moved > 0 => *idle = 0,
+            Rest::Nap { idle } => {
+                *idle = idle.saturating_add(1);
+                if *idle > SPINS {
+                    thread::sleep(NAP);
+                } else {
+                    std::hint::spin_loop();
+                }
+            }
+            Rest::Sleep { adaptive, told } => {
+                let mut work = moved;
+                if moved == 0 {
+                    // What was sent comes home before the sleep, and a queue that is wanted is given up.
+                    let reclaim = |assigned: &mut Assigned| assigned.stream.lane().reclaim();
+                    work = streams.iter_mut().map(reclaim).sum();
+                }
+                let queues = streams.iter_mut().filter_map(|one| one.stream.rx_mut());
+                if let Err(error) = adaptive.turn(work, queues) {
+                    if !std::mem::replace(told, true) {
+                        tracing::warn!("a forwarding core can't sleep: {error}");
+                    }
+                    thread::sleep(NAP);
+                }
+            }
+        }
+    }
+}
+
 /// What a forwarding core does. With `CYCLES` it reads the cycle counter around each stream's turn, and
 /// counts the turns that moved something, as testpmd does.
 fn forward<const CYCLES: bool>(
     streams: &mut [Assigned],
     pulse: &Pulse,
     stop: &AtomicBool,
-    polite: bool,
+    rest: &mut Rest,
 ) {
-    let mut idle = 0_u32;
     while !stop.load(Relaxed) {
         let mut moved = 0;
         for assigned in &mut *streams {
@@ -153,14 +258,7 @@ fn forward<const CYCLES: bool>(
         }
         if moved == 0 {
             pulse.pass(1);
-            idle = idle.saturating_add(1);
-            if polite && idle > SPINS {
-                thread::sleep(NAP);
-            } else {
-                std::hint::spin_loop();
-            }
-        } else {
-            idle = 0;
         }
+        rest.pass(moved, streams);
     }
 }

@@ -72,6 +72,8 @@ pub enum AppOption {
     RecordCoreCycles,
     /// `--no-flush-rx`.
     NoFlushRx,
+    /// `--rx-interrupts`, ours.
+    RxInterrupts,
     /// `--tx-first`.
     TxFirst,
     /// `--no-huge`.
@@ -232,6 +234,11 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
             "no-flush-rx",
             NoFlushRx,
             "forward also what came before (else dropped, unless from a source that ends)",
+        ),
+        flag(
+            "rx-interrupts",
+            RxInterrupts,
+            "idle cores sleep until a packet comes (not in DPDK)",
         ),
         flag(
             "tx-first",
