@@ -4,6 +4,7 @@
 
 mod conformance;
 mod doctor;
+mod generate;
 mod model;
 mod program;
 mod setup;
@@ -34,6 +35,12 @@ enum Command {
     Conformance(conformance::Args),
     Doctor(doctor::Args),
     Setup(setup::Args),
+    /// Write man pages and shell completions into a folder, for packagers
+    #[command(hide = true)]
+    Generate {
+        /// Where to
+        folder: std::path::PathBuf,
+    },
     /// Run an unmodified program on the device model: `mana model exec -- ibv_devinfo -v`
     #[command(disable_help_flag = true)]
     Model {
@@ -59,6 +66,13 @@ fn main() -> ExitCode {
         Command::Conformance(args) => conformance::main(&args),
         Command::Doctor(args) => doctor::main(&args),
         Command::Setup(args) => setup::main(&args),
+        Command::Generate { folder } => match generate::write(&folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("mana generate: error: {}: {error}", folder.display());
+                ExitCode::FAILURE
+            }
+        },
         Command::Model { words } => model::main(&words),
     }
 }

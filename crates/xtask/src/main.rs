@@ -2,7 +2,7 @@
 //!
 //! `test` runs the tiers of [`Tier`] in order and ends with a table and the line
 //! `N passed, N failed, N skipped`; it fails when anything failed. `check` is the first tier alone.
-//! `fetch` only fetches the Debian packages the tests use. `long` runs what takes longer than tiers may,
+//! `fetch` only fetches the Debian packages the tests use, `package` makes one of the tool. `long` runs what takes longer than tiers may,
 //! see [`long`].
 //!
 //! # What a test may rely on
@@ -48,6 +48,7 @@ mod debian;
 mod instructions;
 mod libtest;
 mod long;
+mod package;
 mod process;
 mod program;
 mod report;
@@ -62,11 +63,12 @@ use long::Long;
 use tiers::Tier;
 use workspace::Workspace;
 
-const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | long soak|properties [--minutes N] [--seed N]";
+const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | package | long soak|properties [--minutes N] [--seed N]";
 
 enum Task {
     Test(Vec<Tier>),
     Fetch,
+    Package,
     Long(Long),
 }
 
@@ -77,6 +79,10 @@ fn main() -> ExitCode {
         match task {
             Task::Test(tiers) => Ok(tiers::run(&workspace, &tiers)),
             Task::Fetch => debian::fetch_all(&workspace).map(|()| true),
+            Task::Package => package::make(&workspace).map(|path| {
+                println!("{}", path.display());
+                true
+            }),
             Task::Long(long) => long.run().map(|()| true),
         }
     });
@@ -110,6 +116,7 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
         }
         Some("check") => Task::Test(vec![Tier::Check]),
         Some("fetch") => Task::Fetch,
+        Some("package") => Task::Package,
         Some("long") => Task::Long(Long::parse(arguments.by_ref())?),
         Some(other) => return Err(format!("unknown task `{other}`\n{USAGE}")),
         None => return Err(USAGE.to_owned()),
@@ -128,7 +135,7 @@ mod tests {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         match parse(&words)? {
             Task::Test(tiers) => Ok(tiers),
-            Task::Fetch | Task::Long(_) => Ok(Vec::new()),
+            Task::Fetch | Task::Package | Task::Long(_) => Ok(Vec::new()),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::report::{Report, Tally};
 use crate::runner::{self, How, TestProgram};
 use crate::workspace::Workspace;
-use crate::{checks, conformance, debian, instructions, process, program};
+use crate::{checks, conformance, debian, instructions, package, process, program};
 
 /// Packages whose tests need the device model and the program: the tiers `model`, `host` and
 /// `stack`.
@@ -36,17 +36,20 @@ pub enum Tier {
     Stack,
     /// Instructions a packet, counted by callgrind, and none more than each kind of burst may take.
     Instructions,
+    /// The Debian package of the tool, in roots of Debian 12 and 13.
+    Package,
 }
 
 impl Tier {
     /// Every tier.
-    pub const ALL: [Tier; 6] = [
+    pub const ALL: [Tier; 7] = [
         Tier::Check,
         Tier::Unit,
         Tier::Model,
         Tier::Host,
         Tier::Stack,
         Tier::Instructions,
+        Tier::Package,
     ];
 
     fn name(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Tier {
             Tier::Host => "host",
             Tier::Stack => "stack",
             Tier::Instructions => "instructions",
+            Tier::Package => "package",
         }
     }
 
@@ -88,6 +92,7 @@ pub fn run(workspace: &Workspace, tiers: &[Tier]) -> bool {
             Tier::Host => host(workspace, &mut built, &mut tally),
             Tier::Stack => stack(workspace, &mut built, &mut tally),
             Tier::Instructions => instructions::run(workspace, &mut tally),
+            Tier::Package => package::tier(workspace, &mut tally),
         }
         tally.seconds = start.elapsed().as_secs();
         report.tiers.push(tally);

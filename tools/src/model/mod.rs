@@ -20,7 +20,8 @@ use options::Options;
 /// Exit code of a run that succeeded, but whose model found something wrong with the driver.
 const FINDINGS: u8 = 3;
 
-const USAGE: &str = "\
+/// What `--help` prints.
+pub const USAGE: &str = "\
 Usage: mana model exec [OPTIONS] -- PROGRAM [ARGUMENTS]
        mana model control [--wait=SECONDS] SOCKET COMMAND...
 

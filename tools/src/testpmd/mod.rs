@@ -48,6 +48,11 @@ use getopt::UsageError;
 /// Exit code of a run whose model found something wrong with the driver.
 const FINDINGS: u8 = 3;
 
+/// What `--help` prints.
+pub fn help() -> String {
+    options::help()
+}
+
 /// Runs testpmd on the words behind `mana testpmd`. The exit code is 0, 1 for a run that failed, 2
 /// for a command line that could not be understood, 3 for findings of the model.
 pub fn main(words: &[String]) -> ExitCode {
@@ -67,7 +72,7 @@ pub fn main(words: &[String]) -> ExitCode {
 fn run_words(words: &[String]) -> Result<usize, Error> {
     let (eal, app) = parse(words)?;
     if eal.help || app.help {
-        run::say(&options::help())?;
+        run::say(&help())?;
         return Ok(0);
     }
     tracing_subscriber::fmt()

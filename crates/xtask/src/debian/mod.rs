@@ -19,7 +19,7 @@ use crate::workspace::Workspace;
 
 /// Packages that are unpacked into one tree of their own.
 pub struct Group {
-    name: &'static str,
+    pub name: &'static str,
     /// The suite of Debian; the machine's own without one.
     suite: Option<&'static str>,
     packages: &'static [&'static str],
