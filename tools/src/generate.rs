@@ -23,7 +23,7 @@ pub fn write(folder: &Path) -> io::Result<()> {
             "testpmd" => verbatim(&man, &name, sub, &testpmd::help())?,
             "model" => verbatim(&man, &name, sub, model::USAGE)?,
             "help" => {}
-            _ => page(&man, &name, sub.clone().name(name.clone()))?,
+            _ => page(&man, &name, sub.clone())?,
         }
     }
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
