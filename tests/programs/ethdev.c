@@ -21,8 +21,8 @@ enum { PORT, MOST = 4096, BURST = 512, STACK = 16 << 10 };
 
 /* Queues each way; descriptors of each; buffers of each pool; bytes of a receive buffer behind its
  * headroom; whether queues interrupt; whether tags are stripped. */
-static int queues = 1, descriptors = 128, buffers = 1023, room = 2048, interrupts, strip;
-static struct rte_mempool *received, *sent;
+static int queues = 1, descriptors = 128, buffers = 1000, room = 2048, interrupts, strip;
+static struct rte_mempool *received, *sent, *other;
 /* What "hold" keeps and "take" takes. */
 static struct rte_mbuf *held[MOST], *taken[MOST];
 static unsigned int holding, took;
@@ -70,7 +70,8 @@ static void configure(void)
     /* Without caches: what is missing in a pool is somewhere else. */
     received = rte_pktmbuf_pool_create("received", buffers, 0, 0, room + RTE_PKTMBUF_HEADROOM, 0);
     sent = rte_pktmbuf_pool_create("sent", buffers, 0, 0, 2048 + RTE_PKTMBUF_HEADROOM, 0);
-    if (!received || !sent) rte_exit(9, "no pools\n");
+    other = rte_pktmbuf_pool_create("other", 63, 0, 0, 2048 + RTE_PKTMBUF_HEADROOM, 0);
+    if (!received || !sent || !other) rte_exit(9, "no pools\n");
     check(rte_eth_dev_configure(PORT, queues, queues, &conf), "configure");
     for (int n = 0; n < queues; n++) {
         check(rte_eth_rx_queue_setup(PORT, n, descriptors, 0, NULL, received), "rx queue");
@@ -141,7 +142,7 @@ static struct rte_mbuf *allocate(struct rte_mempool *pool)
 }
 
 /* A packet of a number of segments, 60 bytes each. Of kind 'e' its data are memory of its own, of
- * kind 'c' it is a clone of a packet of the other pool, of kind 'v' it asks for a tag. */
+ * kind 'c' it is a clone of a packet of another pool, of kind 'v' it asks for a tag. */
 static struct rte_mbuf *packet(char kind, int segments)
 {
     static struct rte_mbuf_ext_shared_info shared;
@@ -154,9 +155,9 @@ static struct rte_mbuf *packet(char kind, int segments)
         rte_pktmbuf_attach_extbuf(packet, external, 0, sizeof external, &shared);
     }
     if (kind == 'c') {
-        struct rte_mbuf *other = allocate(received);
-        rte_pktmbuf_attach(packet, other);
-        rte_pktmbuf_free(other);
+        struct rte_mbuf *original = allocate(other);
+        rte_pktmbuf_attach(packet, original);
+        rte_pktmbuf_free(original);
     }
     bytes = (uint8_t *)rte_pktmbuf_append(packet, 60);
     memset(bytes, 0, 60);
@@ -203,11 +204,11 @@ static void transmit(char *words)
     printf("= %d\n", done);
 }
 
-/* Takes every buffer out of the receive queues' pool: how many, and how many twice. */
-static void take(void)
+/* Takes every buffer out of a pool: how many, and how many twice. */
+static void take(struct rte_mempool *pool)
 {
     unsigned int twice = 0;
-    while (took < MOST && (taken[took] = rte_pktmbuf_alloc(received))) took++;
+    while (took < MOST && (taken[took] = rte_pktmbuf_alloc(pool))) took++;
     for (unsigned int n = 0; n < took; n++)
         for (unsigned int before = 0; before < n; before++) twice += taken[n] == taken[before];
     printf("= %u %u\n", took, twice);
@@ -232,7 +233,7 @@ static void obey(char *line)
         rte_pktmbuf_free_bulk(taken, took);
         hold = false; holding = took = 0;
         printf("= 0\n");
-    } else if (!strcmp(word, "take")) take();
+    } else if (!strcmp(word, "take")) take(strcmp(rest, "sent") ? received : sent);
     else if (!strcmp(word, "away")) printf("= %u\n", rte_mempool_in_use_count(sent));
     else if (!strcmp(word, "removals")) printf("= %d\n", removals);
     else if (!strcmp(word, "mtu")) {

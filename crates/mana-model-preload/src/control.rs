@@ -46,8 +46,10 @@ pub(crate) fn serve(path: &Path) -> Result<Control, String> {
 fn run(held: &Held, line: &str) -> Result<String, ControlError> {
     let state = state::state(held);
     let answer = control::run(&state.model, line);
+    // Asked first: a device that comes back while sysfs is written is not seen in it.
+    let next_return = state.model.next_return();
     state.follow();
-    if let Some(time) = state.model.next_return() {
+    if let Some(time) = next_return {
         follow_after(time);
     }
     answer

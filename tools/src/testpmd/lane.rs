@@ -163,6 +163,15 @@ impl Lane<'_> {
         received
     }
 
+    /// Calls each queue and moves no packet, so that one that its mode has nothing to do with for now
+    /// is given up when its port recovers, and its completions are looked for.
+    pub fn visit(&mut self) {
+        if let Some(rx) = &mut self.rx {
+            rx.rx_burst(&mut Batch::with_capacity(0));
+        }
+        self.reclaim();
+    }
+
     /// Drops what has arrived, `limit` packets or a few more, and counts nothing.
     pub fn flush(&mut self, limit: usize) {
         let Some(rx) = &mut self.rx else {

@@ -8,7 +8,7 @@ use mana_pmd::{
     Link, Oversize, Port, PortConfig, PortEvent, PortInfo, Queues, RxQueue, RxQueueConfig, TxQueue,
     TxQueueConfig, Xstat,
 };
-use pmd_api::{Capabilities, PortStats, Support};
+use pmd_api::{Batch, Capabilities, PortStats, RxBurst, Support, TxBurst};
 
 use super::app_args::AppArgs;
 use super::checksums::ByDevice;
@@ -209,6 +209,13 @@ impl TestPort {
         let Some(port) = &mut self.port else {
             return Ok(None);
         };
+        // While they belong to no stream, nobody else gives them up to a port that recovers.
+        for queue in self.rx.iter_mut().flatten() {
+            queue.rx_burst(&mut Batch::with_capacity(0));
+        }
+        for queue in self.tx.iter_mut().flatten() {
+            queue.reclaim();
+        }
         let event = port.next_event().map_err(|error| Error::Port {
             port: self.number,
             error,

@@ -157,6 +157,8 @@ impl Drop for Crew {
 /// slices that it gave away once somebody else wants the CPU.
 const SPINS: u32 = 256;
 pub const NAP: Duration = Duration::from_micros(20);
+/// Passes of a core between its visits to queues that had nothing to do.
+const VISITS: u32 = 256;
 
 /// Longest sleep of [`Idle::Sleep`]: a core that has nothing to do shows that it is there.
 const LONGEST_SLEEP: Duration = Duration::from_millis(20);
@@ -245,14 +247,19 @@ fn forward<const CYCLES: bool>(
     stop: &AtomicBool,
     rest: &mut Rest,
 ) {
+    let mut pass = 0_u32;
     while !stop.load(Relaxed) {
         let mut moved = 0;
+        pass = pass.wrapping_add(1);
         for assigned in &mut *streams {
             let start = if CYCLES { gdma::cycles::now() } else { 0 };
             let packets = assigned.mode.forward(&mut assigned.stream.lane());
             if CYCLES && packets > 0 {
                 let cycles = gdma::cycles::now() - start;
                 assigned.stream.counters().busy(cycles);
+            }
+            if packets == 0 && pass.is_multiple_of(VISITS) {
+                assigned.stream.lane().visit();
             }
             moved += packets;
         }

@@ -30,4 +30,13 @@ mod tests {
         assert_eq!(frames(&wire), sent);
         assert_eq!(Io.forward(&mut stream.lane()), 0);
     }
+
+    #[test]
+    fn a_visit_calls_the_transmit_queue_and_leaves_what_arrived() {
+        let sent = [vec![1; 60]];
+        let (mut stream, wire) = stream_with(&sent);
+        stream.lane().visit();
+        assert_eq!((wire.reclaims(), frames(&wire).len()), (1, 0));
+        assert_eq!(Io.forward(&mut stream.lane()), 1);
+    }
 }
