@@ -16,6 +16,7 @@ fn azures_single_queue_line_reads_verbatim() {
     let args = parse("--forward-mode=txonly --auto-start --txd=128 --rxd=128 --stats 2").unwrap();
     let expected = AppArgs {
         mode: ModeName::TxOnly,
+        mode_named: true,
         auto_start: true,
         txd: 128,
         rxd: 128,
