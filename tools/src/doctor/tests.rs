@@ -244,6 +244,28 @@ fn every_difference_is_named_by_its_check() {
             &[("uverbs-node", Fail)],
         ),
         (
+            "a cgroup that forbids the node",
+            |it| {
+                it.write("proc/self/cgroup", "5:devices:/docker/1\n0::/");
+                it.write(
+                    "sys/fs/cgroup/devices/docker/1/devices.list",
+                    "c 1:3 rwm\nc 10:200 rwm",
+                );
+            },
+            &[("uverbs-node", Fail)],
+        ),
+        (
+            "a cgroup that allows the node",
+            |it| {
+                it.write("proc/self/cgroup", "5:devices:/docker/1\n0::/");
+                it.write(
+                    "sys/fs/cgroup/devices/docker/1/devices.list",
+                    "c 1:3 rwm\nc 231:* rwm",
+                );
+            },
+            &[],
+        ),
+        (
             "no rdma-core",
             |it| it.without("usr"),
             &[("rdma-core", Warning)],
@@ -527,6 +549,22 @@ fn interfaces_that_are_up_are_taken_down_with_the_synthetic_one_first() {
     assert_eq!(
         fix,
         "sudo ip link set dev eth1 down && sudo ip link set dev enP30832s1d1 down"
+    );
+}
+
+#[test]
+fn ports_are_listed_with_their_addresses() {
+    let tree = Written::azure();
+    let trie = "Local:\n     |-- 10.0.0.4\n        /32 host LOCAL\n";
+    tree.write("proc/net/fib_trie", trie);
+    let six = "fe8000000000000000000000000000d0 02 40 20 80     eth0";
+    tree.write("proc/net/if_inet6", six);
+    let seen = &check(&report_of(&tree, Some("eth0"), &Asked::default()), "ports")
+        .seen
+        .clone();
+    assert!(
+        seen.ends_with("synthetic eth0 UP (10.0.0.4 fe80::d0)"),
+        "{seen}"
     );
 }
 

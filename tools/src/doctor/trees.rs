@@ -190,6 +190,7 @@ impl Written {
         self.write(&format!("{folder}/node_type"), "1: CA");
         self.link(&format!("{folder}/device"), &format!("/sys/devices/{PCI}"));
         self.write(&format!("sys/class/infiniband_verbs/{node}/ibdev"), name);
+        self.write(&format!("sys/class/infiniband_verbs/{node}/dev"), "231:192");
         self.write(&format!("dev/infiniband/{node}"), "");
         self.mode(&format!("dev/infiniband/{node}"), 0o666);
     }

@@ -37,7 +37,7 @@ pub fn all(machine: &Machine, asked: &Asked) -> Vec<Check> {
         verbs::driver_id(machine),
         verbs::device_opens(machine),
         libraries::rdma_core(machine),
-        ports::ports(machine),
+        ports::ports(machine, &routes),
         ports::netdev_down(machine, &routes),
         ports::default_route(machine, &routes),
         ports::mtu(machine),

@@ -12,7 +12,7 @@ use crate::doctor::tree::Seen;
 const LISTED: usize = 16;
 
 /// Which ports are there?
-pub fn ports(machine: &Machine) -> Check {
+pub fn ports(machine: &Machine, routes: &Routes) -> Check {
     let name = "ports";
     let why =
         "a port is an interface of the MANA function, with the synthetic interface of its MAC";
@@ -32,7 +32,15 @@ pub fn ports(machine: &Machine) -> Check {
         let seen = format!("no port is {wanted}; there are {}", there.join("; "));
         return Check::fail(name, seen, why).mended_by("mana doctor, without --port, names all");
     }
-    let mut seen: Vec<String> = ports.iter().take(LISTED).map(describe).collect();
+    let with_addresses = |port: &Port| {
+        let own = |it: &Interface| routes.addresses_of(&it.name);
+        let addresses: Vec<String> = port.interfaces().flat_map(own).collect();
+        match addresses.is_empty() {
+            true => describe(port),
+            false => format!("{} ({})", describe(port), addresses.join(" ")),
+        }
+    };
+    let mut seen: Vec<String> = ports.iter().take(LISTED).map(with_addresses).collect();
     if ports.len() > LISTED {
         seen.push(format!("and {} more", ports.len() - LISTED));
     }

@@ -84,6 +84,12 @@ impl Routes {
         routes
     }
 
+    /// The addresses of an interface, as text.
+    pub fn addresses_of(&self, interface: &str) -> Vec<String> {
+        let own = self.addresses.iter().filter(|(name, _)| name == interface);
+        own.map(|(_, address)| address.to_string()).collect()
+    }
+
     /// Whether the machine is reached by this interface, and how that is known.
     pub fn reached_by(&self, interface: &str) -> Option<&'static str> {
         if self.ssh.as_deref() == Some(interface) {

@@ -11,6 +11,9 @@ use crate::doctor::machine::Machine;
 use crate::doctor::report::Check;
 use crate::doctor::tree::{Rights, Seen};
 
+/// Where the kernel says more.
+const LOOK: &str = "sudo dmesg | grep -i -e mana -e infiniband";
+
 /// The number that rdma-core gives to MANA, and so does the kernel upstream.
 const DRIVER_MANA: u32 = MANA_DRIVER_IDS[0];
 
@@ -80,9 +83,46 @@ pub fn uverbs_node(machine: &Machine) -> Check {
                 "sudo chmod a+rw {path}, or run the program with sudo"
             ));
         }
+        if let Some(list) = forbidden(machine, node) {
+            return Check::fail(name, format!("{list} does not allow {path}"), why).mended_by(
+                "start the container with --device=/dev/infiniband (systemd: DeviceAllow=\
+                 char-infiniband_verbs rw)",
+            );
+        }
         seen.push(format!("{path} (mode {:04o})", rights.mode));
     }
     Check::ok(name, seen.join(", "))
+}
+
+/// The list of devices of this process's control group, where it is in sight and leaves the node out.
+/// That of the second version is a program in the kernel: only opening tells.
+fn forbidden(machine: &Machine, node: &str) -> Option<String> {
+    let groups = machine.tree.read("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let devices = fields.next()?.split(',').any(|it| it == "devices");
+        fields.next().filter(|_| devices)
+    })?;
+    let list = format!(
+        "/sys/fs/cgroup/devices{}/devices.list",
+        group.trim_end_matches('/')
+    );
+    let rules = machine.tree.read(&list).ok()?;
+    let numbers = machine
+        .tree
+        .read(&format!("/sys/class/infiniband_verbs/{node}/dev"))
+        .ok()?;
+    let (major, _) = numbers.split_once(':')?;
+    let allows = |rule: &str| {
+        let fields: Vec<&str> = rule.split_whitespace().collect();
+        let [kind, devices, access] = fields[..] else {
+            return false;
+        };
+        let all = devices.split(':').next() == Some("*");
+        let this = devices == numbers || devices == format!("{major}:*");
+        ["a", "c"].contains(&kind) && (all || this) && access.contains('r') && access.contains('w')
+    };
+    (!rules.lines().any(allows)).then_some(list)
 }
 
 fn may_open(path: &str, rights: Rights) -> bool {
@@ -145,7 +185,7 @@ pub fn device_opens(machine: &Machine) -> Check {
     let system: Arc<dyn System> = Arc::new(LinuxSystem::new());
     let candidates = match mana_pmd::discover(&system) {
         Ok(candidates) => candidates,
-        Err(error) => return Check::fail(name, error.to_string(), why),
+        Err(error) => return Check::fail(name, error.to_string(), why).mended_by(LOOK),
     };
     // A port whose netdev is UP opens, but does not start; that is another check's.
     let lacks = |candidate: &Candidate| {
@@ -159,9 +199,9 @@ pub fn device_opens(machine: &Machine) -> Check {
         .collect();
     let good = candidates.len() - bad.len();
     match (good, bad.is_empty()) {
-        (0, true) => Check::fail(name, "no port", why).mended_by("sudo dmesg | grep -i mana"),
-        (0, false) => Check::fail(name, bad.join("; "), why),
+        (0, true) => Check::fail(name, "no port", why).mended_by(LOOK),
+        (0, false) => Check::fail(name, bad.join("; "), why).mended_by(LOOK),
         (_, true) => Check::ok(name, format!("{good} of {good} ports open")),
-        (_, false) => Check::warning(name, bad.join("; "), why),
+        (_, false) => Check::warning(name, bad.join("; "), why).mended_by(LOOK),
     }
 }

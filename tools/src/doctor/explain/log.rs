@@ -158,6 +158,11 @@ mod tests {
                 "descriptors",
             ),
             ("ibv_reg_mr failed: Protocol error", "mr-protocol-error"),
+            (
+                "net/mana:\tmissing dependency, \"libmana\"",
+                "pmd-not-built",
+            ),
+            ("rte_eth_xstats_get(0) returned 8/0 stats.", "vpp-xstats"),
         ] {
             assert_eq!(names(line), [name], "{line}");
         }

@@ -211,6 +211,28 @@ pub const TOPICS: &[Topic] = &[
         signs: &[&["Unsupported PCI device", "1414"]],
     },
     Topic {
+        name: "vpp-xstats",
+        title: "VPP crashes on the port's extended statistics",
+        cause: "DPDK's MANA driver has none of its own, and the number of the generic ones changes at \
+                start: VPP does not expect that",
+        fix: "a newer VPP, or a DPDK whose driver has them: the crash is in VPP's dpdk plugin",
+        source: "reports of users of VPP on AKS",
+        signs: &[&["rte_eth_xstats_get", "returned"]],
+    },
+    Topic {
+        name: "pmd-not-built",
+        title: "DPDK was built without its MANA driver",
+        cause: "meson leaves net/mana out, in one line of many, where the headers of libibverbs and \
+                libmana are missing",
+        fix: "`sudo apt install libibverbs-dev` (rdma-core 44 or later), then build DPDK from an empty \
+              folder; or use the distribution's DPDK with its librte-net-mana package",
+        source: "reports of users; DPDK's drivers/net/mana/meson.build",
+        signs: &[
+            &["net/mana:", "missing dependency"],
+            &["Dependency libmana", "NO"],
+        ],
+    },
+    Topic {
         name: "ib-device",
         title: "no ib device",
         cause: "mana_ib is not loaded, not installed, or refused the device",
