@@ -57,6 +57,7 @@ suites! {
     port_stats
     ethtool_stats
     restart
+    two_ports
     errno_at_every_operation
     garbage_cqe
     vport_offset

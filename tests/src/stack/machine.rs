@@ -110,6 +110,25 @@ impl Stack {
         words
     }
 
+    /// The same for ours over a tree's libraries, with an object that is preloaded behind the model.
+    ///
+    /// # Panics
+    ///
+    /// For a column that is none of those.
+    #[must_use]
+    pub(super) fn testpmd_preloading(&self, column: Column, object: &Path) -> Vec<OsString> {
+        let tree = match column {
+            Column::OursRdmaCore56 => &self.dpdk,
+            Column::OursRdmaCore44 => &self.rdma_core_44,
+            other => panic!("{} has no tree's loader", other.name()),
+        };
+        let mut words = tree.foreign(&self.mana);
+        let program = words.len() - 1;
+        words.splice(program..program, ["--preload".into(), object.into()]);
+        words.extend(["testpmd", "--no-huge"].map(OsString::from));
+        words
+    }
+
     /// Whether root can become an ordinary user here. Said once where it can't.
     fn has_namespaces(&self) -> bool {
         static ANSWER: OnceLock<bool> = OnceLock::new();

@@ -1,5 +1,6 @@
 //! A testpmd on the model, from its start to its last words.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -68,7 +69,8 @@ impl Session {
         eal: &str,
         app: &str,
     ) -> Self {
-        Self::launch(stack, column, options, eal, app, Job::start)
+        let words = stack.testpmd(column);
+        Self::launch(stack, column, options, words, [eal, app], Job::start)
     }
 
     /// As [`Session::start`], with a terminal for what it writes: see [`Job::start_on_terminal`].
@@ -80,7 +82,30 @@ impl Session {
     #[track_caller]
     pub fn on_terminal(stack: &Stack, column: Column, model: &str, eal: &str, app: &str) -> Self {
         let options = [format!("--vdev={model}")];
-        Self::launch(stack, column, &options, eal, app, Job::start_on_terminal)
+        let words = stack.testpmd(column);
+        let start = Job::start_on_terminal;
+        Self::launch(stack, column, &options, words, [eal, app], start)
+    }
+
+    /// Ours over a tree's libraries, as [`Session::on_terminal`], with any options of
+    /// `mana model exec` and `object` preloaded behind the model.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be started.
+    #[must_use]
+    #[track_caller]
+    pub fn preloading(
+        stack: &Stack,
+        column: Column,
+        options: &[String],
+        eal: &str,
+        app: &str,
+        object: &Path,
+    ) -> Self {
+        let words = stack.testpmd_preloading(column, object);
+        let start = Job::start_on_terminal;
+        Self::launch(stack, column, options, words, [eal, app], start)
     }
 
     #[track_caller]
@@ -88,12 +113,11 @@ impl Session {
         stack: &Stack,
         column: Column,
         options: &[String],
-        eal: &str,
-        app: &str,
+        mut words: Vec<OsString>,
+        [eal, app]: [&str; 2],
         start: fn(&mut Command, Duration) -> Job,
     ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut words = stack.testpmd(column);
         let device = format!("-a 7870:00:00.0{}", column.provider());
         let eal = eal.replace("DEVICE", &device);
         let stop = match column.is_ours() {
@@ -108,6 +132,12 @@ impl Session {
             column,
             folder,
         }
+    }
+
+    /// The process id of `mana model exec`.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.job.id()
     }
 
     /// Its folder of temporary files.

@@ -31,6 +31,7 @@ mod rx_wakeup;
 mod send_only;
 mod smoke;
 mod tso;
+mod two_ports;
 mod tx_error_cqes;
 mod tx_multi_segment;
 mod tx_prepare;
@@ -92,6 +93,7 @@ pub const ALL: &[Suite] = &[
     port_stats::SUITE,
     ethtool_stats::SUITE,
     restart::SUITE,
+    two_ports::SUITE,
     errno_at_every_operation::SUITE,
     garbage_cqe::SUITE,
     vport_offset::SUITE,

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod allocator;
 mod bad_input;
 mod boundary;
 mod commands;

@@ -2,13 +2,14 @@
 //!
 //! libmana allocates through a pair of functions that a context has once, and tells them nothing
 //! but a size. So one ring at a time is on offer, put there by the creating call, which holds the
-//! context's lock meanwhile. The memory itself belongs to whoever brought it, with its NUMA node
+//! context's lock meanwhile, and for its thread only. The memory itself belongs to whoever brought it, with its NUMA node
 //! and its pages; giving back only strikes it off the list.
 
 use std::collections::HashSet;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
 use super::ffi::Allocators;
 use crate::provider::Buffer;
@@ -36,6 +37,8 @@ struct State {
 struct Offer {
     ring: Buffer,
     fit: Fit,
+    /// libmana asks on the thread that creates.
+    thread: ThreadId,
 }
 
 /// Which sizes a ring serves.
@@ -71,7 +74,8 @@ impl RingAllocator {
     pub(super) fn offer(&self, ring: Buffer, fit: Fit) -> Offered<'_> {
         let creating = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state();
-        state.offer = Some(Offer { ring, fit });
+        let thread = thread::current().id();
+        state.offer = Some(Offer { ring, fit, thread });
         state.refused = None;
         drop(state);
         Offered {
@@ -93,6 +97,10 @@ impl RingAllocator {
 
     fn allocate(&self, size: usize) -> *mut c_void {
         let mut state = self.state();
+        let thread = thread::current().id();
+        if state.offer.is_some_and(|offer| offer.thread != thread) {
+            return ptr::null_mut();
+        }
         let fits = |offer: &mut Offer| {
             let bytes = usize::try_from(offer.ring.bytes).unwrap_or(0);
             match offer.fit {
@@ -167,8 +175,6 @@ unsafe extern "C" fn release(pointer: *mut c_void, data: *mut c_void) {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
 
     const fn ring(address: u64, bytes: u64) -> Buffer {
@@ -236,6 +242,19 @@ mod tests {
         assert_eq!(mana.alloc(4096), 0);
         drop(allocator.offer(ring(0x1000, 4096), Fit::Exact));
         assert_eq!(mana.alloc(4096), 0);
+    }
+
+    #[test]
+    fn a_ring_is_on_offer_for_the_creating_thread_only() {
+        let allocator = RingAllocator::default();
+        let offered = allocator.offer(ring(0x1000, 4096), Fit::Exact);
+        thread::scope(|scope| {
+            let stranger = scope.spawn(|| Mana::new(&allocator).alloc(4096));
+            assert_eq!(stranger.join().unwrap(), 0);
+        });
+        assert!(!offered.taken());
+        assert_eq!(offered.refused(), None);
+        assert_eq!(Mana::new(&allocator).alloc(4096), 0x1000);
     }
 
     #[test]
