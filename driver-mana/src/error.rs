@@ -295,6 +295,11 @@ pub enum Error {
     )]
     NoInterrupts,
 
+    /// A runtime that can't watch a port's descriptor.
+    #[cfg(feature = "tokio")]
+    #[error("the runtime can't watch the port for events: {0}")]
+    Runtime(#[source] std::io::Error),
+
     /// The device is gone.
     #[error(
         "the device of port {port} of {pci} was removed or reset: start the port again when it is back"

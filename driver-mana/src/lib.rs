@@ -78,6 +78,8 @@ mod selector;
 mod start;
 mod started;
 mod stats;
+#[cfg(feature = "tokio")]
+pub mod tokio_rx;
 mod xstats;
 
 pub use adaptive::{Adaptive, AdaptiveConfig, AdaptiveStats, Turn, Waker};

@@ -161,6 +161,16 @@ pub fn pool(arguments: &Arguments, ports: usize) -> Result<Pool, Error> {
 
 /// Starts a port with queues in both directions over one pool.
 pub fn start(port: &mut Port, arguments: &Arguments, pool: &Pool) -> Result<Queues, Error> {
+    start_with(port, arguments, pool, false)
+}
+
+/// The same, with or without receive interrupts.
+pub fn start_with(
+    port: &mut Port,
+    arguments: &Arguments,
+    pool: &Pool,
+    rx_interrupts: bool,
+) -> Result<Queues, Error> {
     let rx = RxQueueConfig {
         depth: DEPTH,
         pool: pool.clone(),
@@ -168,6 +178,7 @@ pub fn start(port: &mut Port, arguments: &Arguments, pool: &Pool) -> Result<Queu
     port.configure(PortConfig {
         rx: vec![rx; arguments.queues],
         tx: vec![TxQueueConfig { depth: DEPTH }; arguments.queues],
+        rx_interrupts,
         ..PortConfig::default()
     })?;
     Ok(port.start()?)

@@ -2,6 +2,7 @@
 
 #![allow(clippy::duplicate_mod, reason = "examples are programs of their own")]
 
+mod async_echo;
 mod bridge;
 mod pipeline;
 mod support;

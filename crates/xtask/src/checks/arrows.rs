@@ -71,7 +71,7 @@ const DRIVER_USES: &[&str] = &[
     "crossbeam-utils",
 ];
 /// What a feature that is off by default may add.
-const OPTIONAL: &[(&str, &str)] = &[("mana-pmd", "smoltcp")];
+const OPTIONAL: &[(&str, &str)] = &[("mana-pmd", "smoltcp"), ("mana-pmd", "tokio")];
 /// Compiled only for model checking.
 const LOOM_PLATFORM: &str = "cfg(mana_loom)";
 
