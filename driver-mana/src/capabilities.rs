@@ -25,8 +25,9 @@ pub(crate) fn capabilities(limits: &Limits) -> Capabilities {
     can.rx_completion_of_8 = Support::NotByKernel;
     // Receive queues are made together, by the RSS queue pair (§4.6).
     can.queue_start_stop = Support::NotByKernel;
-    // The kernel takes a key when it makes the receive queues, only.
-    can.rss_key_update = Support::NotByKernel;
+    // By making the receive queues anew, with a gap: `Port::set_rss_table`.
+    can.rss_key_update = Support::Yes;
+    can.reta_update = Support::Yes;
     can.mtu_set = Support::Yes;
     can.rx_interrupt = match limits.silent {
         true => Support::NotByKernel,
@@ -35,7 +36,6 @@ pub(crate) fn capabilities(limits: &Limits) -> Capabilities {
     can.reset_recovery = Support::Yes;
     // Through a netdev of the function that is UP: see `Port::refresh_missed`.
     can.device_statistics = Support::Yes;
-    can.reta_update = Support::NotByKernel;
     can.rss_hash_fields = Support::NotByKernel;
     can.promiscuous = Support::NotByKernel;
     can.all_multicast = Support::NotByKernel;

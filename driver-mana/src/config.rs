@@ -5,6 +5,7 @@ use pmd_api::{ExternalMemory, Pool, PoolId};
 
 use crate::limits::{Limits, MIN_DEPTH};
 use crate::mtu::room;
+use crate::rss_table::{RSS_TABLE, order};
 use crate::{Error, Oversize};
 
 /// The key of Microsoft's RSS verification suite, which most drivers and capture tools take.
@@ -42,6 +43,10 @@ pub struct PortConfig {
     pub tx_memory: Vec<ExternalMemory>,
     /// Toeplitz key of RSS; [`DEFAULT_RSS_KEY`] if it is not given.
     pub rss_key: Option<[u8; 40]>,
+    /// The receive queue of each entry of the indirection table, of which a packet takes the one that
+    /// the lowest 6 bits of its hash name; without one, all queues in turn. See
+    /// [`crate::Port::set_rss_table`] for which tables the kernel can make.
+    pub rss_table: Option<[u16; RSS_TABLE]>,
     /// Bytes that packets may have behind their Ethernet header, from [`crate::MIN_MTU`] to
     /// [`crate::PortInfo::max_mtu`]; without one, what [`crate::Port::set_mtu`] said or the MTU that
     /// the netdev had when the port was opened. Nothing is asked of the device: the MTU says what the
@@ -135,6 +140,9 @@ impl PortConfig {
                 max: limits.queues,
             });
         }
+        if let Some(table) = &self.rss_table {
+            order(table, rx)?;
+        }
         if self.rx_interrupts && limits.silent {
             return Err(Error::NoInterrupts);
         }
@@ -226,6 +234,15 @@ impl PortConfig {
             }
         }
         Ok(())
+    }
+
+    /// The receive queues that get packets, in the order in which the kernel repeats them in the
+    /// indirection table. The configuration was checked.
+    pub(crate) fn rss_order(&self) -> Vec<u16> {
+        let queues = self.rx.len();
+        let chosen = self.rss_table.as_ref();
+        let chosen = chosen.and_then(|table| order(table, queues).ok());
+        chosen.unwrap_or_else(|| (0..queues as u16).collect())
     }
 
     /// The different external memories.

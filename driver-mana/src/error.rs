@@ -9,6 +9,7 @@ use uverbs_abi::{Errno, Mac, PciAddress, SystemError};
 
 use crate::Candidate;
 use crate::queue::QueueError;
+use crate::rss_table::RSS_TABLE;
 
 /// Why a port could not be opened, configured, started or stopped.
 ///
@@ -241,6 +242,34 @@ pub enum Error {
     RssKey {
         /// Bytes of the key.
         given: usize,
+    },
+    /// An indirection table of another length than the hardware's.
+    #[error("an indirection table of {given} entries: it must have {RSS_TABLE}")]
+    RssTableLength {
+        /// Its entries.
+        given: usize,
+    },
+    /// An indirection table that names a queue which the port does not have.
+    #[error(
+        "entry {entry} of the indirection table names receive queue {queue}, the port has {queues} \
+         (counted from 0)"
+    )]
+    RssTableQueue {
+        /// Number of the entry, from 0.
+        entry: usize,
+        /// The queue it names.
+        queue: u16,
+        /// Receive queues of the port.
+        queues: usize,
+    },
+    /// An indirection table that this kernel can't be brought to make.
+    #[error(
+        "entry {entry} of the indirection table: not by this kernel: it takes a power of two of \
+         receive queues, each once, in any order, and fills the table by repeating them"
+    )]
+    RssTable {
+        /// Number of the first entry that does not fit, from 0.
+        entry: usize,
     },
     /// An MTU that the adapter does not have.
     #[error("an MTU of {given}: it must be from {min} to {max} bytes on this port")]

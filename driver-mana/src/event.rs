@@ -27,6 +27,26 @@ pub enum PortEvent {
         /// What was on its way and is lost.
         lost: LostFrames,
     },
+    /// A running port receives by the RSS key and indirection table that were set
+    /// ([`crate::Port::set_rss_table`], [`crate::Port::set_rss_key`]).
+    RssChanged {
+        /// How long nothing was received: from the end of the old queues until the new ones had their
+        /// buffers.
+        gap: Duration,
+        /// Received before, but not taken by a burst, and lost. They are counted as errors of their
+        /// queues.
+        lost: u64,
+    },
+    /// It does not.
+    RssChangeFailed {
+        /// Why.
+        reason: String,
+        /// Whether the port receives as before the change, after a gap. Otherwise it only sends, until
+        /// the change is tried again or [`crate::Port::recover`] makes all queues anew.
+        receives: bool,
+        /// As above.
+        lost: u64,
+    },
     /// The port could not be made anew, and nothing is tried any more until
     /// [`crate::Port::recover`]. Its queues move nothing; stopping and closing work.
     RecoveryFailed {
@@ -73,7 +93,7 @@ impl fmt::Display for PortEvent {
             Self::DeviceRemoved => f.write_str("the device was removed or reset"),
             Self::WaitingForQueue { queues } => write!(
                 f,
-                "recovery waits for the owners of {}: poll them, or drop them",
+                "the port waits for the owners of {}: poll them, or drop them",
                 queues.join(", ")
             ),
             Self::Recovering => f.write_str("the device is back: recovering"),
@@ -81,6 +101,22 @@ impl fmt::Display for PortEvent {
                 f,
                 "recovered; {} frames to send and {} received ones are lost",
                 lost.tx, lost.rx
+            ),
+            Self::RssChanged { gap, lost } => write!(
+                f,
+                "RSS was set anew: nothing was received for {gap:?}, {lost} received frames are lost"
+            ),
+            Self::RssChangeFailed {
+                reason,
+                receives,
+                lost,
+            } => write!(
+                f,
+                "RSS was not set anew: {reason}; {}, {lost} received frames are lost",
+                match receives {
+                    true => "the port receives as before",
+                    false => "the port receives nothing",
+                }
             ),
             Self::RecoveryFailed { reason } => write!(f, "recovery failed: {reason}"),
             Self::TxStuck {

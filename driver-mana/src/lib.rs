@@ -74,6 +74,8 @@ mod mtu;
 pub mod phy;
 mod port;
 mod queue;
+mod receive;
+mod rss_table;
 mod selector;
 mod start;
 mod started;
@@ -93,6 +95,7 @@ pub use missed::Missed;
 pub use mtu::{MIN_MTU, Oversize};
 pub use port::{Link, Port, Queues, RecoveryConfig};
 pub use queue::{QueueError, RxDescriptor, RxQueue, TxDescriptor, TxQueue};
+pub use rss_table::RSS_TABLE;
 pub use selector::Selector;
 pub use xstats::Xstat;
 

@@ -21,12 +21,13 @@ use crate::capabilities::capabilities;
 use crate::discover::{Usable, choose};
 use crate::limits::Limits;
 use crate::missed::Reader;
-use crate::queue::{RxQueue, TxQueue};
+use crate::queue::{Counters, RxQueue, TxQueue};
 use crate::started::Started;
 use crate::stats::{Totals, port_stats};
 use crate::{Error, Missed, PortConfig, PortEvent, PortInfo, Selector, Xstat, xstats};
 use adapter::{Adapter, Hold};
 use recovery::Recovery;
+use rss::RssChange;
 use signals::Signals;
 use watchdog::Watchdog;
 
@@ -71,6 +72,8 @@ pub struct Port {
     recovery: Option<Recovery>,
     recovery_config: RecoveryConfig,
     watchdog: Watchdog,
+    /// What the receiving side is to become, as soon as all its queues are given up.
+    rss_change: Option<RssChange>,
     config: Option<PortConfig>,
     /// The MTU of a configuration without one, if not the netdev's.
     mtu: Option<u32>,
@@ -161,6 +164,7 @@ impl Port {
             recovery: None,
             recovery_config: RecoveryConfig::default(),
             watchdog: Watchdog::default(),
+            rss_change: None,
             config: None,
             mtu: None,
             started: None,
@@ -231,18 +235,17 @@ impl Port {
         if self.device.is_none() && self.attach().is_err() {
             return Err(self.removed());
         }
-        let running = self.make()?;
-        let rx = running
-            .rx
-            .iter()
-            .map(|core| Arc::clone(core.counters()))
-            .collect();
+        let (config, running) = self.make()?;
+        let mut rx: Vec<Arc<Counters>> = config.rx.iter().map(|_| Arc::default()).collect();
+        for core in &running.receive.rx {
+            rx[usize::from(core.index())] = Arc::clone(core.counters());
+        }
         let tx = running
             .tx
             .iter()
             .map(|core| Arc::clone(core.counters()))
             .collect();
-        let (started, queues) = Started::begin(running, self.signals.bell())?;
+        let (started, queues) = Started::begin(running, &config, self.signals.bell())?;
         self.rx.begin(rx);
         self.tx.begin(tx);
         self.watchdog.reset();
@@ -277,6 +280,7 @@ impl Port {
             .end()
             .map_err(|queues| Error::QueuesOutstanding { queues })?;
         self.started = None;
+        self.adopt_rss();
         self.set_timer();
         let stopped = running.map_or(Ok(()), |mut running| {
             if let Some(recovery) = &mut self.recovery {
@@ -332,6 +336,7 @@ impl Port {
         let now = Instant::now();
         let read = self.read_events(now);
         self.drive_recovery(now);
+        self.drive_rss(now);
         if let (Some(timeout), None) = (self.recovery_config.tx_timeout, &self.recovery) {
             let stuck = self.watchdog.look(self.tx.running(), timeout, now);
             self.told.extend(stuck);

@@ -2,28 +2,22 @@
 
 use std::sync::Arc;
 
-use dma_memory::{Arena, MemoryError, Region, RegionOptions, Segment, check_memlock};
-use gdma::oob::SHORT;
-use gdma::wqe::{UNIT, units};
+use dma_memory::{Arena, Region, check_memlock};
 use mana_verbs::{Access, Context, ProtectionDomain, SendQueueSpec, VerbsError, operation};
-use pmd_api::PoolId;
 use uverbs_abi::{Errno, System, SystemKind};
 
-use crate::config::{DEFAULT_RSS_KEY, PortConfig, RxQueueConfig};
+use crate::config::PortConfig;
 use crate::discover::Usable;
-use crate::queue::{Counters, Lkeys, RxCore, RxSetup, TxCore, TxSetup};
+use crate::queue::{Counters, Lkeys, TxCore, TxSetup};
+use crate::receive::{
+    Basis, COMP_VECTOR, CQE_BYTES, Receive, Recipe, counters, ring_bytes, ring_region, take,
+};
 use crate::started::Running;
 use crate::{Error, PortInfo};
 
-/// Smallest ring that the hardware takes (reference/mana-hardware.md §2.1).
-const MIN_RING: usize = 4096;
 /// Ring bytes of a packet to send: two units, so that packets of one to three segments fill the
 /// ring no faster than the completion queue.
 const SQ_BYTES: usize = 64;
-/// Bytes of a completion.
-const CQE_BYTES: usize = 64;
-/// Vector of queues whose completions nobody waits for.
-const COMP_VECTOR: u32 = 0;
 
 /// What a start works from.
 pub(crate) struct Start<'a> {
@@ -48,11 +42,10 @@ impl Start<'_> {
         let pd = context.alloc_pd()?;
         let mut running = Running {
             name: self.name(),
-            rx: Vec::new(),
-            rss: None,
+            receive: Receive::none(self.name()),
             tx: Vec::new(),
             regions: Vec::new(),
-            pd: Some(pd.clone()),
+            basis: None,
         };
         let mut keys = Vec::new();
         for pool in self.config.pools() {
@@ -65,9 +58,24 @@ impl Start<'_> {
             keys.push((memory.id(), region.lkey()));
             running.regions.push(region);
         }
-        let mut arena = Arena::new(self.ring_region()?);
-        self.start_tx(context, &pd, &mut arena, &keys, &mut running)?;
-        self.start_rx(context, &pd, &mut arena, &keys, &mut running)?;
+        let basis = Basis { pd, keys };
+        let basis = running.basis.insert(basis).clone();
+        let receive = Recipe {
+            name: self.name(),
+            context,
+            info: self.info,
+            config: self.config,
+            id: self.id,
+            counters: self.rx_counters,
+        };
+        let tx = self.config.tx.iter().map(|queue| {
+            ring_bytes(queue.depth, SQ_BYTES) + ring_bytes(queue.depth, CQE_BYTES)
+        });
+        let bytes = tx.sum::<usize>() + receive.ring_bytes();
+        let mut arena = Arena::new(ring_region(&self.name(), bytes, self.config, self.info)?);
+        self.start_tx(context, &basis, &mut arena, &mut running)?;
+        let prepared = receive.prepare(&basis, &mut arena)?;
+        running.receive = receive.begin(&basis, prepared)?;
         Ok(running)
     }
 
@@ -94,44 +102,14 @@ impl Start<'_> {
         })
     }
 
-    /// Zeroed memory for all rings.
-    fn ring_region(&self) -> Result<Arc<Region>, Error> {
-        let tx = self.config.tx.iter().map(|queue| (queue.depth, SQ_BYTES));
-        let rx = (self.config.rx.iter()).map(|queue| (queue.depth, self.rq_bytes(queue)));
-        let bytes = tx
-            .chain(rx)
-            .map(|(depth, entry)| ring_bytes(depth, entry) + ring_bytes(depth, CQE_BYTES));
-        let (name, bytes) = (format!("rings of {}", self.name()), bytes.sum());
-        let wanted = &self.config.memory;
-        let near = RegionOptions {
-            numa_node: wanted.numa_node.or(self.info.numa_node),
-            ..wanted.clone()
-        };
-        let region = match Region::allocate(&name, bytes, &near) {
-            Err(error) if near.numa_node != wanted.numa_node => {
-                let region = Region::allocate(&name, bytes, wanted)?;
-                tracing::warn!("{name}: not on the device's NUMA node: {error}");
-                region
-            }
-            region => region?,
-        };
-        Ok(Arc::new(region))
-    }
-
-    /// Ring bytes of a packet to receive: its WQE, rounded up so that the ring is a power of two.
-    fn rq_bytes(&self, queue: &RxQueueConfig) -> usize {
-        let segments = self.config.rx_segments(&queue.pool);
-        (units(SHORT, segments as usize) as usize * UNIT).next_power_of_two()
-    }
-
     fn start_tx(
         &self,
         context: &Context,
-        pd: &ProtectionDomain,
+        basis: &Basis,
         arena: &mut Arena,
-        keys: &[(PoolId, u32)],
         running: &mut Running,
     ) -> Result<(), Error> {
+        let Basis { pd, keys } = basis;
         let max_segments = self.info.max_tx_segments;
         for (index, queue) in (0..).zip(&self.config.tx) {
             let depth = queue.depth;
@@ -157,62 +135,10 @@ impl Start<'_> {
                 queue,
                 depth,
                 max_segments,
-                lkeys: Lkeys::new(keys.to_vec()),
+                lkeys: Lkeys::new(keys.clone()),
                 counters: counters(self.tx_counters, index),
             };
             running.tx.push(TxCore::new(setup)?);
-        }
-        Ok(())
-    }
-
-    fn start_rx(
-        &self,
-        context: &Context,
-        pd: &ProtectionDomain,
-        arena: &mut Arena,
-        keys: &[(PoolId, u32)],
-        running: &mut Running,
-    ) -> Result<(), Error> {
-        let mut work_queues = Vec::new();
-        let mut rings = Vec::new();
-        for (index, queue) in (0..).zip(&self.config.rx) {
-            let ring = take(arena, queue.depth, self.rq_bytes(queue))?;
-            let cq_ring = take(arena, queue.depth, CQE_BYTES)?;
-            // A channel each, so that each queue has a descriptor and its events are its own.
-            let (channel, vector) = if self.config.rx_interrupts {
-                let vectors = context.comp_vectors().max(1);
-                (Some(context.create_channel()?), index % vectors)
-            } else {
-                (None, COMP_VECTOR)
-            };
-            let cq = pd.create_cq(cq_ring.clone(), queue.depth, vector, channel.as_ref())?;
-            work_queues.push(pd.create_work_queue(ring.clone(), queue.depth, cq)?);
-            rings.push((ring, cq_ring, channel));
-        }
-        let key = self.config.rss_key.as_ref().unwrap_or(&DEFAULT_RSS_KEY);
-        // From here on the queues are live; `running` knows what may be freed when.
-        let rss = running
-            .rss
-            .insert(pd.create_rss(self.info.port, work_queues, key)?);
-        for ((index, queue), (ring, cq_ring, interrupts)) in (0..).zip(&self.config.rx).zip(rings) {
-            let registered = keys.iter().find(|(pool, _)| *pool == queue.pool.id());
-            let &(_, lkey) = registered.expect("every pool of the configuration was registered");
-            let setup = RxSetup {
-                context: context.clone(),
-                port_id: self.id,
-                index,
-                ids: rss.ids(index.into()),
-                ring,
-                cq_ring,
-                depth: queue.depth,
-                pool: queue.pool.clone(),
-                segments: self.config.rx_segments(&queue.pool),
-                keep_vlan_tags: self.config.keep_vlan_tags,
-                lkey,
-                interrupts,
-                counters: counters(self.rx_counters, index),
-            };
-            running.rx.push(RxCore::new(setup)?);
         }
         Ok(())
     }
@@ -254,21 +180,4 @@ impl Start<'_> {
             },
         }
     }
-}
-
-fn counters(known: &[Arc<Counters>], index: u16) -> Arc<Counters> {
-    known.get(usize::from(index)).cloned().unwrap_or_default()
-}
-
-fn ring_bytes(depth: u32, entry: usize) -> usize {
-    (depth as usize * entry).max(MIN_RING)
-}
-
-fn take(arena: &mut Arena, depth: u32, entry: usize) -> Result<Segment, MemoryError> {
-    let len = ring_bytes(depth, entry);
-    // `ring_region` counted the same rings.
-    arena.take(len).ok_or(MemoryError::Length {
-        name: "ring".to_owned(),
-        len,
-    })
 }

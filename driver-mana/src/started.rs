@@ -1,13 +1,14 @@
 //! What a running port owns, and how it is taken apart.
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mana_verbs::{EventFd, MemoryRegion, ProtectionDomain, RssQueuePair, VerbsError};
+use mana_verbs::{EventFd, MemoryRegion, VerbsError};
 
-use crate::queue::{Control, RxCore, RxQueue, Sleep, TxCore, TxQueue, gate};
-use crate::{LostFrames, Queues};
+use crate::queue::{Control, RxCore, RxQueue, Sleep, TxCore, TxQueue, closed_gate, gate};
+use crate::receive::{Basis, Receive};
+use crate::{LostFrames, PortConfig, Queues};
 
 /// Everything the device reaches while a port runs. Queues in somebody's hands are missing from it.
 ///
@@ -18,12 +19,12 @@ use crate::{LostFrames, Queues};
 pub(crate) struct Running {
     /// Name of the port for the log.
     pub(crate) name: String,
-    pub(crate) rx: Vec<RxCore>,
-    pub(crate) rss: Option<RssQueuePair>,
+    pub(crate) receive: Receive,
     pub(crate) tx: Vec<TxCore>,
     /// One for each pool; they keep the pools' memory alive.
     pub(crate) regions: Vec<MemoryRegion>,
-    pub(crate) pd: Option<ProtectionDomain>,
+    /// The protection domain, and the keys of the pools.
+    pub(crate) basis: Option<Basis>,
 }
 
 impl Running {
@@ -37,23 +38,19 @@ impl Running {
     pub(crate) fn lose(&mut self) -> LostFrames {
         LostFrames {
             tx: self.tx.iter_mut().map(TxCore::lose).sum(),
-            rx: self.rx.iter_mut().map(RxCore::lose).sum(),
+            rx: self.receive.lose(),
         }
     }
 
     fn finish(&mut self) -> Result<(), VerbsError> {
-        let rss = self.rss.take().map_or(Ok(()), RssQueuePair::destroy);
-        for core in self.rx.drain(..) {
-            core.release(&rss);
-        }
-        let mut result = unless_gone(rss);
+        let mut result = unless_gone(self.receive.destroy());
         for core in self.tx.drain(..) {
             result = result.and(unless_gone(core.destroy()));
         }
         for region in self.regions.drain(..) {
             result = result.and(unless_gone(region.destroy()));
         }
-        self.pd = None;
+        self.basis = None;
         result
     }
 }
@@ -85,8 +82,17 @@ pub(crate) struct Started {
     bell: Arc<EventFd>,
     /// The control plane wants the queues, and wants to be told of each that it gets.
     waiting: AtomicBool,
-    /// Recovery has failed: the gates stay closed.
-    failed: AtomicBool,
+    /// A [`Failure`], or 0: gates that are closed stay closed.
+    failed: AtomicU8,
+}
+
+/// Why queues will not be given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The port did not recover.
+    Device = 1,
+    /// The receiving side could not be made anew.
+    Receive = 2,
 }
 
 /// The control plane's side of a started port.
@@ -122,9 +128,11 @@ impl Home {
         }
     }
 
-    /// Whether the queue will not be given back.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.0.failed.load(Ordering::Acquire)
+    /// Why the queue will not be given back, if it won't.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        let failed = self.0.failed.load(Ordering::Acquire);
+        let all = [Failure::Device, Failure::Receive];
+        all.into_iter().find(|failure| *failure as u8 == failed)
     }
 }
 
@@ -135,7 +143,7 @@ impl Drop for Home {
 }
 
 impl Started {
-    /// Hands out all queues of `running`. `bell` is rung for each queue that is given up while the
+    /// Hands out all queues of `config`, which runs as `running`. `bell` is rung for each queue that is given up while the
     /// control plane wants them.
     ///
     /// # Errors
@@ -143,36 +151,50 @@ impl Started {
     /// Where there is no descriptor left to sleep on; everything is taken apart then.
     pub(crate) fn begin(
         mut running: Running,
+        config: &PortConfig,
         bell: &Arc<EventFd>,
     ) -> Result<(Arc<Self>, Queues), VerbsError> {
-        let sleeps = running.rx.iter().map(Sleep::on);
-        let sleeps = sleeps.collect::<Result<Vec<_>, _>>()?;
-        let (rx, tx) = (mem::take(&mut running.rx), mem::take(&mut running.tx));
-        let rx_sizes: Vec<_> = rx.iter().map(|core| (core.index(), core.depth())).collect();
-        let tx_sizes: Vec<_> = tx.iter().map(|core| (core.index(), core.depth())).collect();
-        let (rx_owners, rx_gates): (Vec<_>, Vec<_>) = rx.into_iter().map(gate).unzip();
-        let (tx_owners, tx): (Vec<_>, Vec<_>) = tx.into_iter().map(gate).unzip();
-        let sides = rx_gates.into_iter().zip(&sleeps);
-        let rx = sides.map(|(gate, sleep)| RxSide {
-            gate,
-            sleep: sleep.clone(),
+        let sleeps = config.rx.iter().map(|_| match config.rx_interrupts {
+            true => Sleep::new().map(Some),
+            false => Ok(None),
         });
+        let sleeps = sleeps.collect::<Result<Vec<_>, _>>()?;
+        for core in &running.receive.rx {
+            if let Some(sleep) = &sleeps[usize::from(core.index())] {
+                sleep.watch(core)?;
+            }
+        }
+        let (rx, tx) = (
+            running.receive.without_queues(),
+            mem::take(&mut running.tx),
+        );
+        let tx_sizes: Vec<_> = tx.iter().map(|core| (core.index(), core.depth())).collect();
+        let mut rx = rx.into_iter().peekable();
+        let (mut rx_owners, mut sides) = (Vec::new(), Vec::new());
+        for ((index, queue), sleep) in (0..).zip(&config.rx).zip(sleeps) {
+            // The indirection table may leave a queue out.
+            let core = rx.next_if(|core| core.index() == index);
+            let (owner, gate) = core.map_or_else(closed_gate, gate);
+            rx_owners.push((owner, (index, queue.depth), sleep.clone()));
+            sides.push(RxSide { gate, sleep });
+        }
+        let (tx_owners, tx): (Vec<_>, Vec<_>) = tx.into_iter().map(gate).unzip();
         let home = Arc::new(Self {
             plane: Mutex::new(Plane {
-                rx: rx.collect(),
+                rx: sides,
                 tx,
                 running: Some(running),
             }),
             bell: Arc::clone(bell),
             waiting: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
+            failed: AtomicU8::new(0),
         });
         let hold = || Home(Arc::clone(&home));
-        let rx = rx_owners.into_iter().zip(rx_sizes).zip(sleeps);
+        let rx = rx_owners.into_iter();
         let tx = tx_owners.into_iter().zip(tx_sizes);
         let queues = Queues {
             rx: rx
-                .map(|((owner, size), sleep)| RxQueue::new(owner, size, sleep, hold()))
+                .map(|(owner, size, sleep)| RxQueue::new(owner, size, sleep, hold()))
                 .collect(),
             tx: tx
                 .map(|(owner, size)| TxQueue::new(owner, size, hold()))
@@ -183,14 +205,43 @@ impl Started {
 
     /// Asks for all queues, and wakes owners that sleep on theirs.
     pub(crate) fn want(&self) {
+        self.want_rx();
+        self.lock().tx.iter_mut().for_each(Control::want);
+    }
+
+    /// Asks for the receive queues, likewise.
+    pub(crate) fn want_rx(&self) {
         self.waiting.store(true, Ordering::Release);
-        self.failed.store(false, Ordering::Release);
-        let mut plane = self.lock();
-        plane.tx.iter_mut().for_each(Control::want);
-        for side in &mut plane.rx {
+        self.failed.store(0, Ordering::Release);
+        for side in &mut self.lock().rx {
             side.gate.want();
             side.wake();
         }
+    }
+
+    /// What receive queues are made on, if the port runs and did not lose its device.
+    pub(crate) fn basis(&self) -> Option<Basis> {
+        self.lock().running.as_ref()?.basis.clone()
+    }
+
+    /// What receives, with its queues, if they are home or given up; otherwise tells which are not.
+    /// The port then runs on without it. `None` where it does not run at all.
+    pub(crate) fn take_receive(&self) -> Result<Option<Receive>, Vec<String>> {
+        self.lock().collect_receive()
+    }
+
+    /// The port receives with this from now on. The queues go to the owners of those that were given
+    /// up; those that `receive` does not have stay closed.
+    ///
+    /// # Errors
+    ///
+    /// Where a queue can't be slept on; `receive` is taken apart then.
+    pub(crate) fn put_receive(&self, receive: Receive) -> Result<(), VerbsError> {
+        let mut plane = self.lock();
+        let cores = plane.put_receive(receive)?;
+        self.waiting.store(false, Ordering::Release);
+        plane.open_rx(cores);
+        Ok(())
     }
 
     /// What runs, with all queues, if they are home or given up; otherwise tells which are not.
@@ -205,31 +256,27 @@ impl Started {
     /// Where a queue can't be slept on; everything is taken apart then.
     pub(crate) fn reopen(&self, mut running: Running) -> Result<(), VerbsError> {
         let mut plane = self.lock();
-        for (side, core) in plane.rx.iter().zip(&running.rx) {
-            if let Some(sleep) = &side.sleep {
-                sleep.watch(core)?;
-            }
-        }
+        plane.watch(&running.receive)?;
         self.waiting.store(false, Ordering::Release);
-        let (rx, tx) = (mem::take(&mut running.rx), mem::take(&mut running.tx));
+        let (rx, tx) = (
+            running.receive.without_queues(),
+            mem::take(&mut running.tx),
+        );
         // Before the gates: dropped handles leave the cores where this finds them.
         plane.running = Some(running);
         let mut left = false;
         for (gate, core) in plane.tx.iter_mut().zip(tx) {
             left |= gate.open(core).map_err(mem::forget).is_err();
         }
-        for (side, core) in plane.rx.iter_mut().zip(rx) {
-            left |= side.gate.open(core).map_err(mem::forget).is_err();
-            side.wake();
-        }
         // The gates were all found held, and only opening leads out of that.
         debug_assert!(!left, "a gate was not held");
+        plane.open_rx(rx);
         Ok(())
     }
 
-    /// The queues will not be given back; owners that sleep on theirs learn it.
-    pub(crate) fn fail(&self) {
-        self.failed.store(true, Ordering::Release);
+    /// Queues will not be given back; owners that sleep on theirs learn it.
+    pub(crate) fn fail(&self, failure: Failure) {
+        self.failed.store(failure as u8, Ordering::Release);
         self.lock().rx.iter().for_each(RxSide::wake);
     }
 
@@ -270,28 +317,87 @@ impl Plane {
         let mut running = self.running.take();
         if let Some(running) = &mut running {
             running.tx = self.tx.iter_mut().filter_map(Control::take).collect();
-            for side in &mut self.rx {
-                let Some(core) = side.gate.take() else {
-                    continue;
-                };
-                if let Some(sleep) = &side.sleep {
-                    sleep.unwatch(&core);
-                }
-                running.rx.push(core);
-            }
+            running.receive.rx = self.take_rx();
         }
         Ok(running)
     }
 
+    /// Likewise, what receives.
+    fn collect_receive(&mut self) -> Result<Option<Receive>, Vec<String>> {
+        let missing = self.missing_rx();
+        if !missing.is_empty() {
+            return Err(missing);
+        }
+        let cores = self.take_rx();
+        let Some(running) = &mut self.running else {
+            return Ok(None);
+        };
+        let none = Receive::none(running.name.clone());
+        let mut receive = mem::replace(&mut running.receive, none);
+        receive.rx = cores;
+        Ok(Some(receive))
+    }
+
+    /// Takes the cores of all receive queues, which are home.
+    fn take_rx(&mut self) -> Vec<RxCore> {
+        let mut cores = Vec::new();
+        for side in &mut self.rx {
+            let Some(core) = side.gate.take() else {
+                continue;
+            };
+            if let Some(sleep) = &side.sleep {
+                sleep.unwatch(&core);
+            }
+            cores.push(core);
+        }
+        cores
+    }
+
+    /// Keeps what receives, and hands out its queues to be opened.
+    fn put_receive(&mut self, mut receive: Receive) -> Result<Vec<RxCore>, VerbsError> {
+        self.watch(&receive)?;
+        let cores = receive.without_queues();
+        if let Some(running) = &mut self.running {
+            running.receive = receive;
+        }
+        Ok(cores)
+    }
+
+    /// Lets owners that sleep be woken by these queues.
+    fn watch(&self, receive: &Receive) -> Result<(), VerbsError> {
+        for core in &receive.rx {
+            if let Some(sleep) = &self.rx[usize::from(core.index())].sleep {
+                sleep.watch(core)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the gates of these queues, all of which are held, and wakes their owners.
+    fn open_rx(&mut self, cores: Vec<RxCore>) {
+        let mut left = false;
+        for core in cores {
+            let side = &mut self.rx[usize::from(core.index())];
+            left |= side.gate.open(core).map_err(mem::forget).is_err();
+            side.wake();
+        }
+        debug_assert!(!left, "a gate was not held");
+    }
+
     /// Names of the queues that are not home.
     fn missing(&self) -> Vec<String> {
-        let rx = self.rx.iter().map(|side| side.gate.is_held());
-        let rx = rx.enumerate().map(|(index, held)| ("rx", index, held));
         let tx = self.tx.iter().map(Control::is_held);
-        let tx = tx.enumerate().map(|(index, held)| ("tx", index, held));
-        rx.chain(tx)
-            .filter(|(.., held)| !held)
-            .map(|(kind, index, _)| format!("{kind} {index}"))
-            .collect()
+        let mut missing = self.missing_rx();
+        missing.extend(not_held("tx", tx));
+        missing
     }
+
+    fn missing_rx(&self) -> Vec<String> {
+        not_held("rx", self.rx.iter().map(|side| side.gate.is_held())).collect()
+    }
+}
+
+fn not_held(kind: &str, held: impl Iterator<Item = bool>) -> impl Iterator<Item = String> {
+    let missing = held.enumerate().filter(|(_, held)| !held);
+    missing.map(move |(index, _)| format!("{kind} {index}"))
 }

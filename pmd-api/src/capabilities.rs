@@ -83,7 +83,8 @@ capabilities! {
     rx_packet_type,
     /// Receive: up to 8 packets in one completion.
     rx_completion_of_8,
-    /// Changing the redirection table while the port runs.
+    /// Changing the redirection table while the port runs, as far as device and kernel allow: its
+    /// driver says how far.
     reta_update,
     /// Choosing which fields are hashed.
     rss_hash_fields,

@@ -106,6 +106,7 @@ impl Plan {
             tx_memory: self.tx_memory.clone(),
             rx_interrupts: self.rx_interrupts,
             rss_key: self.rss_key,
+            rss_table: None,
             mtu: self.mtu,
             keep_vlan_tags: self.keep_vlan_tags,
             oversize: self.oversize,

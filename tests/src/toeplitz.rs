@@ -51,6 +51,14 @@ pub fn queue(key: &[u8; 40], frame: &[u8], queues: usize) -> usize {
     entry as usize % queues
 }
 
+/// The queue on which the device must deliver the frame by that table: what is not hashed goes to the
+/// last queue that the kernel was given, which is that of the last entry.
+#[must_use]
+pub fn queue_by(table: &[u16; 64], key: &[u8; 40], frame: &[u8]) -> usize {
+    let entry = input(frame).map_or(63, |covered| hash(key, &covered) as usize % 64);
+    table[entry].into()
+}
+
 /// Source address and port, destination address and port, hash over the addresses, hash over
 /// addresses and ports.
 type Vector<Address> = (Address, u16, Address, u16, u32, u32);

@@ -46,6 +46,7 @@ suites! {
     tso
     vlan
     rss
+    rss_update
     rx_burst_boundary
     tx_error_cqes
     rx_truncated

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use super::adapter::Hold;
 use super::{Device, Port};
 use crate::start::Start;
-use crate::{Error, LostFrames, PortEvent, PortInfo, QueueError};
+use crate::started::{Failure, Running};
+use crate::{Error, LostFrames, PortConfig, PortEvent, PortInfo, QueueError};
 
 /// How often a port that recovers wants to be driven, and looks for its device.
 const TICK: Duration = Duration::from_millis(10);
@@ -107,6 +108,8 @@ impl Port {
             lost: LostFrames::default(),
             hold: None,
         });
+        // All that is made anew is made as it was to become.
+        self.adopt_rss();
         if let Some(started) = &self.started {
             started.want();
         }
@@ -127,7 +130,7 @@ impl Port {
                 let reason = error.to_string();
                 tracing::error!("{}: not recovered: {reason}", self.name());
                 if let Some(started) = &self.started {
-                    started.fail();
+                    started.fail(Failure::Device);
                 }
                 self.told.push_back(PortEvent::RecoveryFailed { reason });
             }
@@ -227,20 +230,20 @@ impl Port {
         let Some(started) = self.started.clone() else {
             return Ok(());
         };
-        started.reopen(self.make()?)?;
+        started.reopen(self.make()?.1)?;
         self.watchdog.reset();
         Ok(())
     }
 
-    /// Makes everything a started port needs.
-    pub(super) fn make(&self) -> Result<crate::started::Running, Error> {
+    /// Makes everything a started port needs, by the configuration that comes with it.
+    pub(super) fn make(&self) -> Result<(PortConfig, Running), Error> {
         let config = self.config.as_ref().ok_or(Error::NotConfigured)?;
         let device = self.device.as_ref().ok_or_else(|| self.removed())?;
         // Of a device that came back, the limits may be others.
         let config = config
             .clone()
             .checked(&self.name(), &self.limits, self.info.mtu)?;
-        Start {
+        let running = Start {
             system: self.system.as_ref(),
             usable: &device.usable,
             info: &self.info,
@@ -250,14 +253,11 @@ impl Port {
             tx_counters: self.tx.running(),
         }
         .run()
-        .map_err(|error| match error {
-            Error::Verbs(error) | Error::Queue(QueueError::Verbs(error))
-                if error.is_disassociated() =>
-            {
-                self.removed()
-            }
-            error => error,
-        })
+        .map_err(|error| match is_gone(&error) {
+            true => self.removed(),
+            false => error,
+        })?;
+        Ok((config, running))
     }
 
     /// Finds the device and listens to its events.
@@ -285,15 +285,20 @@ impl Port {
 
     /// Lets [`Port::event_fd`] become readable when there is something to do next.
     pub(super) fn set_timer(&mut self) {
-        let interval = match (
-            &self.recovery,
-            &self.started,
-            self.recovery_config.tx_timeout,
-        ) {
-            (Some(_), _, _) => TICK,
-            (None, Some(_), Some(timeout)) => (timeout / 4).max(TICK),
+        let waits = self.recovery.is_some() || self.rss_change.is_some();
+        let interval = match (&self.started, self.recovery_config.tx_timeout) {
+            _ if waits => TICK,
+            (Some(_), Some(timeout)) => (timeout / 4).max(TICK),
             _ => Duration::ZERO,
         };
         self.signals.tick(interval);
     }
+}
+
+/// Whether something failed because the device is gone.
+pub(super) fn is_gone(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Verbs(error) | Error::Queue(QueueError::Verbs(error)) if error.is_disassociated()
+    )
 }

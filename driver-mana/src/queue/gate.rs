@@ -58,6 +58,19 @@ pub(crate) fn gate<T>(interior: T) -> (Owner<T>, Control<T>) {
     (owner, Control { gate })
 }
 
+/// A gate without an interior, which the control plane holds.
+pub(crate) fn closed_gate<T>() -> (Owner<T>, Control<T>) {
+    let gate = Arc::new(Gate {
+        state: AtomicU32::new(HELD),
+        interior: UnsafeCell::new(None),
+    });
+    let owner = Owner {
+        gate: Arc::clone(&gate),
+        not_sync: PhantomData,
+    };
+    (owner, Control { gate })
+}
+
 /// The side of the queue's owner. There is one, and it is on one thread at a time.
 pub(crate) struct Owner<T> {
     gate: Arc<Gate<T>>,
@@ -252,6 +265,17 @@ mod tests {
         assert!(!owner.is_open());
         control.open(7).unwrap();
         assert_eq!(owner.enter(|n| *n), Some(7));
+    }
+
+    #[test]
+    fn a_closed_gate_has_nothing_inside_until_it_is_opened() {
+        let (mut owner, mut control) = closed_gate();
+        assert!(owner.enter(|_: &mut i32| ()).is_none() && owner.look(|_| ()).is_none());
+        control.want();
+        assert!(!owner.acknowledge() && control.is_held());
+        assert_eq!(control.take(), None);
+        control.open(3).unwrap();
+        assert_eq!(owner.enter(|n| *n), Some(3));
     }
 
     #[test]

@@ -57,6 +57,15 @@ impl RxQueue {
         }
     }
 
+    /// Lets the port have the queue for a while, if it waits for it
+    /// ([`crate::PortEvent::WaitingForQueue`]), as every burst does; receives nothing. For owners that
+    /// pause. Of a transmit queue [`TxBurst::reclaim`] does the same.
+    pub fn give_way(&mut self) {
+        if !self.owner.is_open() {
+            self.give_up();
+        }
+    }
+
     /// Index of the queue within its port, in the order of the configuration.
     #[must_use]
     pub fn index(&self) -> u16 {

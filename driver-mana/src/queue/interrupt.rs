@@ -15,6 +15,7 @@ use pmd_api::{Armed, InterruptError, RxInterrupt, Wake};
 use uverbs_abi::Errno;
 
 use super::{RxCore, RxQueue};
+use crate::started::Failure;
 
 impl RxCore {
     fn channel(&self) -> Result<&CompletionChannel, InterruptError> {
@@ -93,16 +94,11 @@ pub(crate) struct Sleep {
 }
 
 impl Sleep {
-    /// For a queue that has interrupts.
-    pub(crate) fn on(core: &RxCore) -> Result<Option<Arc<Self>>, VerbsError> {
-        if core.interrupts.is_none() {
-            return Ok(None);
-        }
+    /// For a queue that has interrupts, and is not there yet.
+    pub(crate) fn new() -> Result<Arc<Self>, VerbsError> {
         let wake = EventFd::new()?;
         let set = PollSet::new(&[wake.as_fd()])?;
-        let sleep = Self { set, wake };
-        sleep.watch(core)?;
-        Ok(Some(Arc::new(sleep)))
+        Ok(Arc::new(Self { set, wake }))
     }
 
     /// The queue is this one from now on.
@@ -148,7 +144,17 @@ impl RxQueue {
 
     /// Whether the queue will not be given back.
     pub(crate) fn is_lost(&self) -> bool {
-        !self.owner.is_open() && self.home.has_failed()
+        self.loss().is_some()
+    }
+
+    /// Why it will not be given back, if it won't.
+    fn loss(&self) -> Option<InterruptError> {
+        let queue = self.index;
+        let failure = self.home.failure().filter(|_| !self.owner.is_open());
+        failure.map(|failure| match failure {
+            Failure::Device => InterruptError::DeviceRemoved { queue },
+            Failure::Receive => InterruptError::QueueFailed { queue },
+        })
     }
 
     /// See [`RxInterrupt::arm`]. `None` where the control plane has rung: the owner may have other
@@ -160,8 +166,8 @@ impl RxQueue {
             return armed.map(Some);
         }
         self.give_up();
-        if self.is_lost() {
-            return Err(InterruptError::DeviceRemoved { queue: self.index });
+        if let Some(lost) = self.loss() {
+            return Err(lost);
         }
         // The queue wakes its owner when it is given back.
         Ok((!rung).then_some(Armed::Sleep))

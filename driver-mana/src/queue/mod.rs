@@ -27,7 +27,7 @@ use mana_verbs::{CompletionChannel, Context, QueueIds, SendQueue, VerbsError};
 use pmd_api::Pool;
 
 pub(crate) use counters::{Counters, Details, TX_ERRORS};
-pub(crate) use gate::{Control, gate};
+pub(crate) use gate::{Control, closed_gate, gate};
 pub use handle::{RxDescriptor, RxQueue, TxDescriptor, TxQueue};
 pub(crate) use interrupt::Sleep;
 pub(crate) use lkeys::Lkeys;

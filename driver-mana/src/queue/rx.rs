@@ -117,20 +117,17 @@ impl RxCore {
             keep_vlan_tags,
             interrupts,
         };
+        // The first filling is no refill. Where the queue is made anew its counters go on.
+        let counters = Arc::clone(&core.state.counters);
+        let (most, empty) = (counters.deficit_max.get(), counters.ring_empty.get());
         core.refill();
-        // The first filling is no refill.
-        let state = &core.state;
-        (state.counters.deficit_max).set(state.unfilled.into());
-        state.counters.ring_empty.set(0);
+        (counters.deficit_max).set(most.max(core.state.unfilled.into()));
+        counters.ring_empty.set(empty);
         Ok(core)
     }
 
     pub(crate) fn index(&self) -> u16 {
         self.state.index
-    }
-
-    pub(crate) fn depth(&self) -> u32 {
-        self.state.depth
     }
 
     pub(crate) fn posted(&self) -> u32 {

@@ -24,6 +24,7 @@ mod rejects;
 pub mod restart;
 mod ring_laps;
 mod rss;
+mod rss_update;
 mod rx_burst_boundary;
 mod rx_interrupt;
 mod rx_truncated;
@@ -82,6 +83,7 @@ pub const ALL: &[Suite] = &[
     tso::SUITE,
     vlan::SUITE,
     rss::SUITE,
+    rss_update::SUITE,
     rx_burst_boundary::SUITE,
     tx_error_cqes::SUITE,
     rx_truncated::SUITE,
