@@ -76,7 +76,10 @@ mod tests {
         let mut table = repeated(&[0, 1]);
         table[7] = 2;
         let error = order(&table, 2).unwrap_err().to_string();
-        assert!(error.contains("entry 7") && error.contains("queue 2"), "{error}");
+        assert!(
+            error.contains("entry 7") && error.contains("queue 2"),
+            "{error}"
+        );
         assert!(order(&table, 0).is_err());
     }
 }

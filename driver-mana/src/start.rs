@@ -68,9 +68,10 @@ impl Start<'_> {
             id: self.id,
             counters: self.rx_counters,
         };
-        let tx = self.config.tx.iter().map(|queue| {
-            ring_bytes(queue.depth, SQ_BYTES) + ring_bytes(queue.depth, CQE_BYTES)
-        });
+        let tx =
+            self.config.tx.iter().map(|queue| {
+                ring_bytes(queue.depth, SQ_BYTES) + ring_bytes(queue.depth, CQE_BYTES)
+            });
         let bytes = tx.sum::<usize>() + receive.ring_bytes();
         let mut arena = Arena::new(ring_region(&self.name(), bytes, self.config, self.info)?);
         self.start_tx(context, &basis, &mut arena, &mut running)?;

@@ -164,10 +164,7 @@ impl Started {
                 sleep.watch(core)?;
             }
         }
-        let (rx, tx) = (
-            running.receive.without_queues(),
-            mem::take(&mut running.tx),
-        );
+        let (rx, tx) = (running.receive.without_queues(), mem::take(&mut running.tx));
         let tx_sizes: Vec<_> = tx.iter().map(|core| (core.index(), core.depth())).collect();
         let mut rx = rx.into_iter().peekable();
         let (mut rx_owners, mut sides) = (Vec::new(), Vec::new());
@@ -258,10 +255,7 @@ impl Started {
         let mut plane = self.lock();
         plane.watch(&running.receive)?;
         self.waiting.store(false, Ordering::Release);
-        let (rx, tx) = (
-            running.receive.without_queues(),
-            mem::take(&mut running.tx),
-        );
+        let (rx, tx) = (running.receive.without_queues(), mem::take(&mut running.tx));
         // Before the gates: dropped handles leave the cores where this finds them.
         plane.running = Some(running);
         let mut left = false;

@@ -33,7 +33,7 @@ pub struct Report {
     pub turns: [u64; Turn::ALL.len()],
     /// Frames received.
     pub received: u64,
-    /// Frames counted as lost by recoveries.
+    /// Frames counted as lost by recoveries and changes of RSS.
     pub lost: u64,
 }
 
@@ -54,11 +54,13 @@ pub enum Turn {
     Recover,
     /// A reset that an owner sleeps through.
     Silent,
+    /// Another indirection table, half the time with a reset on top of it.
+    Rss,
 }
 
 impl Turn {
     /// All kinds, in the order of [`Report::turns`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Calm,
         Self::Reset,
         Self::FailingReset,
@@ -66,6 +68,7 @@ impl Turn {
         Self::Restart,
         Self::Recover,
         Self::Silent,
+        Self::Rss,
     ];
 }
 
@@ -373,7 +376,35 @@ fn turn(
             orders.silent.store(false, Ordering::Relaxed);
             recovered(busy, report);
         }
+        Turn::Rss => {
+            let one = random.below(2) as usize;
+            change_rss(&mut busy[one], random);
+            if random.below(2) == 0 {
+                machine.take_away();
+                machine.bring_back();
+                recovered(busy, report);
+                return;
+            }
+            let changed = |event: &PortEvent| matches!(event, PortEvent::RssChanged { .. });
+            for event in all(&mut busy[one..=one], changed) {
+                if let PortEvent::RssChanged { lost, .. } = event {
+                    report.lost += lost;
+                }
+            }
+        }
     }
+}
+
+/// A port gets another indirection table, over all its queues or one.
+fn change_rss(busy: &mut Busy<'_>, random: &mut Random) {
+    let port = &mut busy.running.port;
+    let queues = port.config().map_or(0, |config| config.rx.len());
+    let first = random.below(queues as u64) as usize;
+    let used = if random.below(2) == 0 { queues } else { 1 };
+    let table: Vec<u16> = (0..64)
+        .map(|entry| ((first + entry % used) % queues) as u16)
+        .collect();
+    port.set_rss_table(&table).expect("the kernel can");
 }
 
 /// Frames move on every port.

@@ -158,6 +158,83 @@ fn link_and_rss_are_what_the_port_says() {
     );
 }
 
+/// All entries of a redirection table that repeats these queues, as testpmd takes them.
+fn reta(order: &[u16]) -> String {
+    let entry = |entry: usize| format!("({entry},{})", order[entry % order.len()]);
+    let entries: Vec<String> = (0..64).map(entry).collect();
+    entries.join(",")
+}
+
+#[test]
+fn rss_is_set_on_a_port_that_runs_whether_it_forwards_or_not() {
+    let key = "00112233445566778899".repeat(4);
+    for forwards in [false, true] {
+        let mut typed =
+            Typed::piped("--vdev=model0,link=gen -- -i --rxq=4 --txq=4 --total-num-mbufs=8192");
+        typed.line("show port 0 rss reta 4 (0xf)");
+        typed.wait_for("hash index=3, queue=3\n");
+        if forwards {
+            typed.line("start");
+            typed.wait_for("TX RS bit threshold=0\n");
+        }
+        typed.line(&format!("port config 0 rss reta {}", reta(&[2, 0, 3, 1])));
+        typed.wait_for("The reta size of port 0 is 64\n\nPort 0: rss changed event\n");
+        typed.line(&format!("port config 0 rss-hash-key ipv4 {key}"));
+        typed.wait_for("\nPort 0: rss changed event\n");
+        typed.line("show port 0 rss reta 64 (0x8000000000000003)");
+        typed.wait_for(
+            "hash index=0, queue=2\nRSS RETA configuration: hash index=1, queue=0\n\
+             RSS RETA configuration: hash index=63, queue=1\n",
+        );
+        typed.line("show port 0 rss-hash key");
+        typed.wait_for(&format!("RSS key:\n{key}\n"));
+        // A part of a table is a table that the kernel can't make.
+        typed.line("port config 0 rss reta (0,0)");
+        typed.line("port config 0 rss reta (0,4)");
+        typed.line("port config all rss reta (64,0)");
+        typed.line("port config all rss reta 0,1");
+        // Everything to one queue: there is nothing to hash for.
+        typed.line(&format!("port config all rss reta {}", reta(&[3])));
+        typed.wait_for("\nPort 0: rss changed event\n");
+        typed.line("show port 0 rss-hash");
+        typed.wait_for("rss-hash\r\nRSS disabled\n");
+        typed.line("show event");
+        typed.wait_for("Port 0: RSS was set anew: nothing was received for ");
+        if forwards {
+            typed.line("stop");
+            typed.wait_for("\nDone.\n");
+        }
+        // It stays over a stop, until there are other queues.
+        typed.line("port stop 0");
+        typed.line("port start 0");
+        typed.line("show port 0 rss reta 1 (0x1)");
+        typed.wait_for("hash index=0, queue=3\n");
+        typed.line("port stop 0");
+        typed.line(&format!("port config 0 rss reta {}", reta(&[1, 2])));
+        typed.line("port start 0");
+        typed.line("show port 0 rss reta 2 (0x3)");
+        typed.wait_for("hash index=0, queue=1\nRSS RETA configuration: hash index=1, queue=2\n");
+        typed.line("port stop 0");
+        typed.line("port config all rxq 2");
+        typed.line("port start 0");
+        typed.line("show port 0 rss reta 2 (0x3)");
+        typed.wait_for("hash index=0, queue=0\nRSS RETA configuration: hash index=1, queue=1\n");
+        typed.line("quit");
+        let run = typed.end().succeeded();
+        assert_has(
+            &run.stderr,
+            &[
+                "Bad redirection table parameter, return code = -95: entry 2 of the indirection \
+                 table: not by this kernel",
+                "Bad redirection table parameter, return code = -22: entry 0 of the indirection \
+                 table names receive queue 4, the port has 4",
+                "Invalid RETA hash index=64\nInvalid RSS Redirection Table config entered\n",
+                "`0,1`: expected (hash,queue)[,(hash,queue)]\n",
+            ],
+        );
+    }
+}
+
 #[test]
 fn every_mistake_is_answered_and_the_prompt_goes_on() {
     let answers = [

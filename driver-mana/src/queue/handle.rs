@@ -59,7 +59,7 @@ impl RxQueue {
 
     /// Lets the port have the queue for a while, if it waits for it
     /// ([`crate::PortEvent::WaitingForQueue`]), as every burst does; receives nothing. For owners that
-    /// pause. Of a transmit queue [`TxBurst::reclaim`] does the same.
+    /// pause.
     pub fn give_way(&mut self) {
         if !self.owner.is_open() {
             self.give_up();
@@ -198,6 +198,13 @@ impl TxQueue {
     fn give_up(&mut self) {
         if self.owner.acknowledge() {
             self.home.tell();
+        }
+    }
+
+    /// As [`RxQueue::give_way`].
+    pub fn give_way(&mut self) {
+        if !self.owner.is_open() {
+            self.give_up();
         }
     }
 

@@ -148,11 +148,21 @@ fn refused(running: &mut Running<'_>) {
     let mut table = [0; 64];
     table[17] = QUEUES as u16;
     let error = running.port.set_rss_table(&table);
-    assert!(matches!(error, Err(Error::RssTableQueue { entry: 17, queue: 4, queues: 4 })));
+    assert!(matches!(
+        error,
+        Err(Error::RssTableQueue {
+            entry: 17,
+            queue: 4,
+            queues: 4
+        })
+    ));
     // Shares of another size than the kernel makes.
     for order in [&[0, 1, 2][..], &[0, 0, 1, 1], &[0, 1, 0, 2]] {
         let table: [u16; 64] = std::array::from_fn(|entry| order[entry % order.len()]);
-        let error = running.port.set_rss_table(&table).expect_err("no such table");
+        let error = running
+            .port
+            .set_rss_table(&table)
+            .expect_err("no such table");
         assert!(matches!(error, Error::RssTable { .. }));
         assert!(error.to_string().contains("not by this kernel"), "{error}");
     }
@@ -175,7 +185,10 @@ fn stopped_meanwhile(running: &mut Running<'_>) {
     // Set while the port is stopped.
     running.stop();
     let table: [u16; 64] = std::array::from_fn(|entry| [1, 0][entry % 2]);
-    running.port.set_rss_table(&table).expect("it is configured");
+    running
+        .port
+        .set_rss_table(&table)
+        .expect("it is configured");
     assert_eq!(running.port.rss_table(), Some(table));
     running.start_again();
     assert_arrive(running, &table, &VECTOR_KEY);

@@ -217,6 +217,8 @@ pub fn event(number: usize, event: &PortEvent) -> String {
             &format!("waiting for queue ({})", queues.join(", "))
         }
         PortEvent::TxStuck { queue, .. } => &format!("tx queue {queue} stuck"),
+        PortEvent::RssChanged { .. } => "rss changed",
+        PortEvent::RssChangeFailed { .. } => "rss not changed",
         _ => "unknown",
     };
     format!("\nPort {number}: {event} event\n")

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use dma_memory::{HugePages, RegionOptions};
 use mana_pmd::{
-    Link, Oversize, Port, PortConfig, PortEvent, PortInfo, Queues, RxQueue, RxQueueConfig, TxQueue,
-    TxQueueConfig, Xstat,
+    Link, Oversize, Port, PortConfig, PortEvent, PortInfo, Queues, RSS_TABLE, RxQueue,
+    RxQueueConfig, TxQueue, TxQueueConfig, Xstat,
 };
 use pmd_api::{Batch, Capabilities, PortStats, RxBurst, Support, TxBurst};
 
@@ -20,6 +20,15 @@ use super::watch::Watch;
 
 /// The TX offload flag of DPDK for tags, `RTE_ETH_TX_OFFLOAD_VLAN_INSERT`.
 const VLAN_INSERT: u64 = 1;
+
+/// A part of a port's RSS.
+pub enum Rss {
+    /// The key.
+    Key([u8; 40]),
+    /// The redirection table.
+    Table([u16; RSS_TABLE]),
+}
+
 /// Events that are kept for `show event`.
 const EVENTS_KEPT: usize = 256;
 
@@ -36,8 +45,10 @@ pub struct TestPort {
     pub tx: Vec<Option<TxQueue>>,
     /// Which checksums of csum mode the device computes.
     pub by_device: ByDevice,
-    /// RSS key from the next start on, if not the driver's own.
-    pub rss_key: Option<[u8; 40]>,
+    /// RSS key, if not the driver's own.
+    rss_key: Option<[u8; 40]>,
+    /// Redirection table, if not all queues in turn.
+    pub rss_table: Option<[u16; RSS_TABLE]>,
     /// MTU from the next start on, if not that of the netdev or the command line.
     pub mtu: Option<u32>,
     /// Whether VLAN tags stay in received packets, from the next start on.
@@ -67,6 +78,7 @@ impl TestPort {
             tx: Vec::new(),
             by_device,
             rss_key: None,
+            rss_table: None,
             mtu: None,
             keep_vlan_tags: false,
             tx_vlan: None,
@@ -95,12 +107,12 @@ impl TestPort {
         self.port.as_ref().is_some_and(Port::is_started)
     }
 
-    /// Configures and starts it.
+    /// Configures it with what was set.
     ///
     /// # Errors
     ///
     /// Whatever the port refuses.
-    pub fn start(
+    pub fn configure(
         &mut self,
         args: &AppArgs,
         queues: QueuePlan,
@@ -121,6 +133,7 @@ impl TestPort {
             tx_pools: pools.all(),
             rx_interrupts: args.rx_interrupts && port.capabilities().rx_interrupt == Support::Yes,
             rss_key: self.rss_key,
+            rss_table: self.rss_table,
             mtu: self.mtu.or(args.mtu()),
             keep_vlan_tags: self.keep_vlan_tags,
             // dpdk-testpmd runs with mbufs that don't hold the MTU; here it says so in a warning.
@@ -130,12 +143,64 @@ impl TestPort {
             },
             memory: RegionOptions { huge, numa_node },
             ..PortConfig::default()
-        })?;
+        })
+    }
+
+    /// Configures and starts it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the port refuses.
+    pub fn start(
+        &mut self,
+        args: &AppArgs,
+        queues: QueuePlan,
+        pools: &Pools,
+        huge: HugePages,
+    ) -> Result<(), mana_pmd::Error> {
+        self.configure(args, queues, pools, huge)?;
+        let Some(port) = &mut self.port else {
+            return Ok(());
+        };
         let Queues { rx, tx } = port.start()?;
         self.rx = rx.into_iter().map(Some).collect();
         self.tx = tx.into_iter().map(Some).collect();
         self.changed = false;
         Ok(())
+    }
+
+    /// Sets its RSS: at once where it is stopped; where it runs as soon as all queues are given up.
+    ///
+    /// # Errors
+    ///
+    /// What the port refuses; nothing is set then.
+    pub fn set_rss(
+        &mut self,
+        rss: &Rss,
+        configure: impl Fn(&mut Self) -> Result<(), mana_pmd::Error>,
+    ) -> Result<(), mana_pmd::Error> {
+        let before = (self.rss_key, self.rss_table);
+        match rss {
+            Rss::Key(key) => self.rss_key = Some(*key),
+            Rss::Table(table) => self.rss_table = Some(*table),
+        }
+        let set = match (&mut self.port, rss) {
+            (Some(port), Rss::Key(key)) if port.is_started() => port.set_rss_key(key),
+            (Some(port), Rss::Table(table)) if port.is_started() => port.set_rss_table(table),
+            _ => configure(self),
+        };
+        if set.is_ok() {
+            self.changed |= !self.is_started();
+        } else {
+            (self.rss_key, self.rss_table) = before;
+        }
+        set
+    }
+
+    /// Lets it have queues that no stream uses, if it waits for them.
+    pub fn give_way(&mut self) {
+        self.rx.iter_mut().flatten().for_each(RxQueue::give_way);
+        self.tx.iter_mut().flatten().for_each(TxQueue::give_way);
     }
 
     /// Takes all queues back and stops it; nothing where it is not started.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dma_memory::HugePages;
-use mana_pmd::PortEvent;
+use mana_pmd::{Port, PortEvent};
 use pmd_api::PortStats;
 
 use super::app_args::AppArgs;
@@ -16,7 +16,7 @@ use super::error::Error;
 use super::lane::Patience;
 use super::modes::ModeName;
 use super::observe;
-use super::port::TestPort;
+use super::port::{Rss, TestPort};
 use super::run::say;
 use super::setup::{Forwarding, Pools, QueuePlan, return_queues};
 use super::stats::StreamStats;
@@ -28,6 +28,9 @@ use crate::telemetry::Telemetry;
 /// What is told once, where ports are paired and one has none.
 pub const ODD_PORTS: &str = "\nWarning! port-topology=paired and odd forward ports number, the last \
                              port will pair with itself.\n\n";
+
+/// How long a change of RSS is waited for: a core that runs needs a burst to give its queue up.
+const RSS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Ports, pools and cores, and what is set for the next start.
 pub struct Session<'m> {
@@ -114,6 +117,37 @@ impl<'m> Session<'m> {
         self.ports[number].start(&self.args, self.queues, &self.pools, self.huge)
     }
 
+    /// Sets a port's RSS, and where it runs waits until that has taken effect, for some seconds at most:
+    /// whether it did.
+    ///
+    /// # Errors
+    ///
+    /// What the port refuses, inside; outside as [`Session::tend`].
+    pub fn set_rss(
+        &mut self,
+        number: usize,
+        rss: &Rss,
+    ) -> Result<Result<bool, mana_pmd::Error>, Error> {
+        let (args, queues, pools, huge) = (&self.args, self.queues, &self.pools, self.huge);
+        let configure = |port: &mut TestPort| port.configure(args, queues, pools, huge);
+        if let Err(error) = self.ports[number].set_rss(rss, configure) {
+            return Ok(Err(error));
+        }
+        let begun = Instant::now();
+        let changing = |port: &TestPort| port.open().is_some_and(Port::is_rss_changing);
+        while changing(&self.ports[number]) && begun.elapsed() < RSS_PATIENCE {
+            self.tend()?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // What it had to tell.
+        self.tend()?;
+        let now = self.ports[number].open();
+        Ok(Ok(now.is_some_and(|port| match rss {
+            Rss::Key(key) => port.rss_key() == *key,
+            Rss::Table(table) => port.rss_table() == Some(*table),
+        })))
+    }
+
     /// Numbers of the ports that were not closed.
     pub fn open_ports(&self) -> Vec<usize> {
         let open = self.ports.iter().filter(|port| port.open().is_some());
@@ -129,6 +163,8 @@ impl<'m> Session<'m> {
     pub fn plan_queues(&mut self) {
         self.queues = QueuePlan::any_mode(self.args.mode, self.args.rxq, self.args.txq);
         for port in &mut self.ports {
+            // A redirection table is one of the queues that were.
+            port.rss_table = None;
             port.changed = true;
         }
     }
@@ -396,6 +432,7 @@ impl<'m> Session<'m> {
     pub fn tend(&mut self) -> Result<bool, Error> {
         let mut failed = false;
         for port in &mut self.ports {
+            port.give_way();
             while let Some((happened, text)) = port.next_event()? {
                 failed |= matches!(happened, PortEvent::RecoveryFailed { .. });
                 say(&text)?;

@@ -1,7 +1,7 @@
 //! The table of commands, in the order of the help text.
 
 use super::parse::{Run, Spec};
-use super::{devices, forwarding, help, packets, ports, settings, show};
+use super::{devices, forwarding, help, packets, ports, rss, settings, show};
 
 const CONTROL: &str = "control";
 const DISPLAY: &str = "display";
@@ -38,9 +38,9 @@ pub const TABLE: &[Spec] = &[
 
     spec(DISPLAY, "show port info|stats|xstats|summary PORTS", show::port, "Display one of these for a port, or all."),
     spec(DISPLAY, "show device info DEVICE", devices::info, "Display a PCI function and its ports, or all."),
-    spec(DISPLAY, "show port N rss-hash", show::rss_hash, "Display what is hashed."),
-    spec(DISPLAY, "show port N rss-hash key", show::rss_hash_key, "Display what is hashed, and the key."),
-    spec(DISPLAY, "show port N rss reta SIZE MASKS", show::reta, "Display entries of the redirection table, as in 64 (0xff)."),
+    spec(DISPLAY, "show port N rss-hash", rss::hash, "Display what is hashed."),
+    spec(DISPLAY, "show port N rss-hash key", rss::hash_key, "Display what is hashed, and the key."),
+    spec(DISPLAY, "show port N rss reta SIZE MASKS", rss::reta, "Display entries of the redirection table, as in 64 (0xff)."),
     spec(DISPLAY, "show rxq|txq info N QUEUE", show::queue, "Display a queue."),
     spec(DISPLAY, "show fwd stats PORTS", show::forward, "Display what was forwarded since the last start."),
     spec(DISPLAY, "show config fwd|rxtx|cores|txpkts", show::config, "Display what is configured."),
@@ -68,7 +68,8 @@ pub const TABLE: &[Spec] = &[
 
     spec(PORTS, "port start|stop|close|reset PORTS", ports::change, "Start, stop, close or reset a port, or all."),
     spec(PORTS, "port config mtu N VALUE", ports::mtu, "Set the MTU."),
-    spec(PORTS, "port config N rss-hash-key TYPE KEY", ports::rss_key, "Set the RSS key, 80 hexadecimal digits, from the next start on."),
+    spec(PORTS, "port config N rss-hash-key TYPE KEY", rss::set_key, "Set the RSS key, 80 hexadecimal digits."),
+    spec(PORTS, "port config PORTS rss reta ENTRIES", rss::set_reta, "Set entries of the redirection table, as in (0,1),(1,0)."),
     spec(PORTS, "port config all rxq|txq|rxd|txd N", ports::queues, "Set queues, or their descriptors, of all ports."),
     spec(PORTS, "port N rxq|txq QUEUE start|stop", ports::queue, "Start or stop one queue."),
 ];

@@ -1,8 +1,8 @@
 //! The prompt of testpmd: commands from a file, a pipe or a terminal, one at a time.
 //!
 //! `commands` is the table of what there is, `parse` finds a line in it, `complete` completes it,
-//! `input` reads lines. What the commands do stands in `forwarding`, `ports`, `settings`, `packets`
-//! and `show`. As in dpdk-testpmd, what a command tells goes to standard output and what it refuses
+//! `input` reads lines. What the commands do stands in `forwarding`, `ports`, `settings`, `packets`,
+//! `rss` and `show`. As in dpdk-testpmd, what a command tells goes to standard output and what it refuses
 //! to standard error, the prompt goes on after any mistake, and the exit code is not changed by one.
 
 mod commands;
@@ -14,6 +14,7 @@ mod input;
 mod packets;
 mod parse;
 mod ports;
+mod rss;
 mod settings;
 mod show;
 

@@ -134,43 +134,6 @@ pub fn mtu(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
-/// `port config N rss-hash-key TYPE KEY`.
-pub fn rss_key(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
-    let Some(number) = prompt.port(words[0])? else {
-        return Ok(());
-    };
-    let Some(key) = key(words[2]) else {
-        complain(&format!(
-            "key length: {} invalid - key must be a string of 80 hexa-decimal numbers",
-            words[2].len()
-        ));
-        return Ok(());
-    };
-    let port = &mut prompt.session.ports[number];
-    if port.is_started() {
-        let support = port.capability(|can| can.rss_key_update);
-        complain(&format!(
-            "Port {number}: the key of a started port can't be set: {support}; `port stop \
-             {number}` before and `port start {number}` after it"
-        ));
-        return Ok(());
-    }
-    port.rss_key = Some(key);
-    port.changed = true;
-    Ok(())
-}
-
-fn key(text: &str) -> Option<[u8; 40]> {
-    let mut key = [0; 40];
-    if text.len() != 80 || !text.is_ascii() {
-        return None;
-    }
-    for (at, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(key)
-}
-
 /// `port config all rxq|txq|rxd|txd N`.
 pub fn queues(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
     let Some(value) = prompt.number(words[1], "a number")? else {

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use mana_pmd::{DEFAULT_RSS_KEY, MIN_DEPTH, Port};
+use mana_pmd::{DEFAULT_RSS_KEY, MIN_DEPTH, Port, RSS_TABLE};
 
+use super::rss::HASHED;
 use super::{Prompt, complain};
 use crate::testpmd::display::{self, upper};
 use crate::testpmd::error::Error;
@@ -11,10 +12,6 @@ use crate::testpmd::port::TestPort;
 use crate::testpmd::run::say;
 
 const BORDER: &str = "*********************";
-/// What the device hashes, in testpmd's words (reference/mana-hardware.md §3.6).
-const HASHED: &str = "  ipv4  ipv4-tcp  ipv4-udp  ipv6  ipv6-tcp  ipv6-udp\n";
-/// Entries of the device's redirection table.
-const RETA: usize = 64;
 
 /// `show port info|stats|xstats|summary PORTS`.
 pub fn port(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
@@ -79,7 +76,7 @@ fn info(out: &mut String, port: &TestPort, queues: (u16, u16)) {
          Maximum number of MAC addresses: 1\n\
          Maximum number of MAC addresses of hash filtering: 0\n\
          VLAN offload: \n  strip {strip}, filter off, extend off, qinq strip off\n\
-         Hash key size in bytes: {}\nRedirection table size: {RETA}\n\
+         Hash key size in bytes: {}\nRedirection table size: {RSS_TABLE}\n\
          Supported RSS offload flow types:\n{HASHED}",
         port.number,
         upper(info.mac),
@@ -251,76 +248,6 @@ pub fn queue(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
              TX deferred start: off\nNumber of TXDs: {depth}\nTx queue state: {state}\n",
         ),
     })
-}
-
-/// `show port N rss-hash`.
-pub fn rss_hash(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
-    rss(prompt, words, false)
-}
-
-/// `show port N rss-hash key`.
-pub fn rss_hash_key(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
-    rss(prompt, words, true)
-}
-
-fn rss(prompt: &mut Prompt<'_, '_>, words: &[&str], with_key: bool) -> Result<(), Error> {
-    let Some(number) = prompt.port(words[0])? else {
-        return Ok(());
-    };
-    let Some(port) = prompt.session.ports[number].open() else {
-        return Ok(());
-    };
-    // The kernel hashes only where there is a choice of queues.
-    let table = port.rss_table().unwrap_or([0; RETA]);
-    if table.iter().all(|queue| *queue == table[0]) {
-        return say("RSS disabled\n");
-    }
-    let mut text = format!("RSS functions:\n{HASHED}");
-    if with_key {
-        text.push_str("RSS key:\n");
-        for byte in port.rss_key() {
-            let _ = write!(text, "{byte:02X}");
-        }
-        text.push('\n');
-    }
-    say(&text)
-}
-
-/// `show port N rss reta SIZE MASKS`.
-pub fn reta(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
-    let Some(number) = prompt.port(words[0])? else {
-        return Ok(());
-    };
-    let Some(size) = prompt.number(words[1], "the size of the table")? else {
-        return Ok(());
-    };
-    if !(1..=RETA).contains(&size) {
-        complain(&format!(
-            "Invalid redirection table size: {size} (1-{RETA})"
-        ));
-        return Ok(());
-    }
-    let mask = words[2]
-        .strip_prefix('(')
-        .and_then(|rest| rest.strip_suffix(')'));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim_start_matches("0x"), 16).ok());
-    let Some(mask) = mask else {
-        complain(&format!(
-            "`{}`: expected a mask of entries, as in (0xff)",
-            words[2]
-        ));
-        return say("Bad arguments\n");
-    };
-    let port = prompt.session.ports[number].open();
-    let table = port.and_then(Port::rss_table).unwrap_or([0; RETA]);
-    let entries = (0..size).filter(|entry| mask >> entry & 1 == 1);
-    let lines = entries.map(|entry| {
-        format!(
-            "RSS RETA configuration: hash index={entry}, queue={}\n",
-            table[entry]
-        )
-    });
-    say(&lines.collect::<String>())
 }
 
 /// `dump_mempool`.
