@@ -16,7 +16,7 @@ use uverbs_abi::Errno;
 
 use crate::files::inside;
 use crate::gate::Held;
-use crate::{state, sys};
+use crate::{report, state, sys};
 
 /// The socket by which this process's model is steered.
 pub(crate) struct Control {
@@ -52,6 +52,9 @@ fn run(held: &Held, line: &str) -> Result<String, ControlError> {
     if let Some(time) = next_return {
         follow_after(time);
     }
+    if line.trim() == "take-findings" {
+        report::write(held);
+    }
     answer
 }
 
@@ -60,12 +63,16 @@ fn run(held: &Held, line: &str) -> Result<String, ControlError> {
 fn follow_after(time: Duration) {
     let thread = thread::Builder::new().name("mana-return".to_owned());
     let started = thread.spawn(move || {
-        thread::sleep(time);
-        inside(|held| {
-            if let Some(state) = state::existing(held) {
+        let mut next = Some(time);
+        while let Some(time) = next {
+            thread::sleep(time);
+            next = inside(|held| {
+                let state = state::existing(held)?;
+                let next = state.model.next_return();
                 state.follow();
-            }
-        });
+                next
+            });
+        }
     });
     if let Err(error) = started {
         sys::say(format_args!(

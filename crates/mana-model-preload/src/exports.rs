@@ -8,7 +8,7 @@
 use std::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 
 use crate::sys::{self, real};
-use crate::{control, files, netlink, stacks, state, trap};
+use crate::{control, files, netlink, report, stacks, state, trap};
 
 type Open = unsafe extern "C-unwind" fn(*const c_char, c_int, ...) -> c_int;
 type OpenAt = unsafe extern "C-unwind" fn(c_int, *const c_char, c_int, ...) -> c_int;
@@ -41,6 +41,12 @@ type ReceiveFrom = unsafe extern "C-unwind" fn(
 ) -> isize;
 type Mask = unsafe extern "C" fn(c_int, *const libc::sigset_t, *mut libc::sigset_t) -> c_int;
 type Signal = unsafe extern "C" fn(c_int, usize) -> usize;
+
+/// Called by the dynamic loader before the program (System V ABI, "Initialization and Termination
+/// Functions").
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOADED: extern "C" fn() = report::loaded;
 
 macro_rules! opens {
     ($($name:ident: $c:literal,)*) => {$(
@@ -160,9 +166,9 @@ macro_rules! maps {
             }
             // Straight into the kernel: allocators call this before anything can be looked up.
             // SAFETY: as above.
-            let result = sys::answer(unsafe {
+            let result = unsafe {
                 libc::syscall(libc::SYS_mmap, address, length, protection, flags, fd, offset)
-            });
+            };
             std::ptr::with_exposed_provenance_mut(result as usize)
         }
     )*};
@@ -174,7 +180,7 @@ maps! { mmap, mmap64, }
 unsafe extern "C" fn munmap(address: *mut c_void, length: usize) -> c_int {
     files::munmap(address, length);
     // SAFETY: the program's arguments are those of the C function.
-    sys::answer(unsafe { libc::syscall(libc::SYS_munmap, address, length) }) as c_int
+    unsafe { libc::syscall(libc::SYS_munmap, address, length) as c_int }
 }
 
 #[unsafe(no_mangle)]

@@ -57,7 +57,7 @@ pub(crate) unsafe fn open(path: *const c_char, flags: c_int) -> Option<c_int> {
             Err(errno) => return sys::fail(errno.0),
         };
         // SAFETY: the path is a string that ends with a zero.
-        let fd = sys::answer(unsafe {
+        let fd = unsafe {
             libc::syscall(
                 libc::SYS_openat,
                 libc::AT_FDCWD,
@@ -65,7 +65,7 @@ pub(crate) unsafe fn open(path: *const c_char, flags: c_int) -> Option<c_int> {
                 libc::O_RDWR | flags & (libc::O_CLOEXEC | libc::O_NONBLOCK),
                 0,
             )
-        }) as c_int;
+        } as c_int;
         if fd < 0 {
             return fd;
         }
@@ -102,7 +102,7 @@ pub(crate) unsafe fn stat(path: *const c_char, status: *mut c_void) -> Option<c_
             0,
         )
     };
-    Some(sys::answer(result) as c_int)
+    Some(result as c_int)
 }
 
 /// # Safety
@@ -161,7 +161,7 @@ pub(crate) unsafe fn mmap(
         };
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | flags & libc::MAP_FIXED;
         // SAFETY: the caller's promise about a fixed address; else nothing is replaced.
-        let base = sys::answer(unsafe {
+        let base = unsafe {
             libc::syscall(
                 libc::SYS_mmap,
                 address,
@@ -171,7 +171,7 @@ pub(crate) unsafe fn mmap(
                 -1 as c_long,
                 0 as c_long,
             )
-        });
+        };
         if base == -1 {
             return Some(libc::MAP_FAILED);
         }

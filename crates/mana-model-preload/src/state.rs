@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,16 +14,14 @@ use mana_model::{DoorbellMode, LinkConfig, Model, ModelConfig, Node, Runner};
 
 use crate::control::{self, Control};
 use crate::gate::Held;
-use crate::{gate, report, sys};
+use crate::report::{self, Report};
+use crate::{gate, sys, trap};
 
 /// The devices, as the texts behind `--vdev=`, a line each. Without it this library does nothing.
 const DEVICES: &str = "MANA_MODEL_DEVICES";
 const NAME: &CStr = c"MANA_MODEL_DEVICES";
 /// `trap` or `step`.
 const DOORBELL: &str = "MANA_MODEL_DOORBELL";
-/// Folder for what this process found.
-const REPORTS: &str = "MANA_MODEL_REPORTS";
-
 /// The sysfs that programs read.
 const SYSFS: &str = "SYSFS_PATH";
 /// Path of the socket by which the model is steered.
@@ -35,7 +33,8 @@ pub(crate) struct State {
     pub(crate) model: Model,
     /// Whether every store to a doorbell page is trapped.
     pub(crate) trap: bool,
-    pub(crate) reports: Option<PathBuf>,
+    /// Where what is found is written down, if anywhere.
+    pub(crate) report: Option<Arc<Report>>,
     /// The socket, if one was asked for and this is no forked child: it stays its parent's.
     pub(crate) control: Option<Control>,
     /// Links whose time goes on without doorbells need a thread.
@@ -109,6 +108,7 @@ extern "C" fn in_child() {
     if let Some(control) = unsafe { known.as_ref() }.and_then(|state| state.control.as_ref()) {
         control.forget();
     }
+    trap::after_fork();
     gate::after_fork();
 }
 
@@ -148,6 +148,10 @@ fn try_build(process: c_int, forked: bool) -> Result<State, String> {
         },
     })
     .map_err(|error| error.to_string())?;
+    let report = Report::wanted().map(Arc::new);
+    if let Some(report) = report.clone() {
+        model.watch_findings(move |finding| report.add(finding));
+    }
     let path = std::env::var_os(CONTROL).filter(|_| !forked);
     let control = match path {
         Some(path) => Some(control::serve(Path::new(&path))?),
@@ -161,7 +165,7 @@ fn try_build(process: c_int, forked: bool) -> Result<State, String> {
         process,
         model,
         trap,
-        reports: std::env::var_os(REPORTS).map(PathBuf::from),
+        report,
         control,
         _runner: runner,
         sysfs: sysfs.map(Mutex::new),

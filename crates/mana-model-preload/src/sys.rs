@@ -1,17 +1,9 @@
-//! The system below the interposed functions: calls straight into the kernel, and the C library's
-//! own functions, which stand behind ours in the order of symbols.
+//! The system below the interposed functions: calls straight into the kernel, by the C library's
+//! `syscall`, which sets `errno`, and the C library's own functions, which stand behind ours in the
+//! order of symbols.
 
-use std::ffi::{CStr, c_int, c_long, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
-
-/// Answers as C functions do: a negative number of the kernel becomes -1 with `errno`.
-pub(crate) fn answer(result: c_long) -> c_long {
-    if (-4095..0).contains(&result) {
-        set_errno(-result as c_int);
-        return -1;
-    }
-    result
-}
 
 pub(crate) fn errno() -> c_int {
     // SAFETY: the C library gives every thread a place for it.

@@ -12,7 +12,7 @@ mod program;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use handler::on_fault;
-pub(crate) use program::{install, sigaction, signal, without_fault};
+pub(crate) use program::{after_fork, install, sigaction, signal, without_fault};
 
 /// Elsewhere `mana model exec` refuses before this could be installed.
 #[cfg(not(target_arch = "x86_64"))]

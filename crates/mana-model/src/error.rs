@@ -110,7 +110,7 @@ pub enum ModelError {
         mac: Mac,
     },
     /// Two devices with one name or PCI address.
-    #[error("two devices are called {name} (number them: model0, model1 …)")]
+    #[error("two devices are called {name} (number them: model0, model1 …; each pci= once)")]
     DuplicateDevice {
         /// Name or PCI address.
         name: String,

@@ -1,6 +1,7 @@
 //! What the driver did wrong: rules that it broke, with the evidence.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Findings that a device keeps; further ones only count.
 const KEPT: usize = 100;
@@ -120,11 +121,14 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Who is told of each finding as it is made.
+pub(crate) type Watch = Arc<dyn Fn(&Finding) + Send + Sync>;
+
 /// The findings of a device: one a rule and queue, counted.
-#[derive(Debug)]
 pub(crate) struct Findings {
     device: String,
     list: Vec<Finding>,
+    watch: Option<Watch>,
 }
 
 impl Findings {
@@ -132,7 +136,12 @@ impl Findings {
         Self {
             device: device.to_owned(),
             list: Vec::new(),
+            watch: None,
         }
+    }
+
+    pub(crate) fn watch(&mut self, watch: Watch) {
+        self.watch = Some(watch);
     }
 
     /// Notes a broken rule; the evidence is only written out for the first of its kind.
@@ -149,13 +158,19 @@ impl Findings {
             .position(|known| known.kind == kind && known.queue == queue);
         match known {
             Some(known) => self.list[known].count += 1,
-            None if self.list.len() < KEPT => self.list.push(Finding {
-                kind,
-                device: self.device.clone(),
-                queue,
-                evidence: evidence.to_string(),
-                count: 1,
-            }),
+            None if self.list.len() < KEPT => {
+                let finding = Finding {
+                    kind,
+                    device: self.device.clone(),
+                    queue,
+                    evidence: evidence.to_string(),
+                    count: 1,
+                };
+                if let Some(watch) = &self.watch {
+                    watch(&finding);
+                }
+                self.list.push(finding);
+            }
             None => {}
         }
     }

@@ -11,7 +11,7 @@ use crate::config::{self, DoorbellMode, ModelConfig};
 use crate::core::{Device, PortCounters};
 use crate::error::ModelError;
 use crate::faults::Fault;
-use crate::findings::{Finding, FindingKind};
+use crate::findings::{Finding, FindingKind, Watch};
 use crate::front::machine::Machine;
 use crate::front::system::ModelSystem;
 use crate::links::{Links, Watcher};
@@ -149,6 +149,17 @@ impl Model {
         functions
             .flat_map(|function| function.device.take_findings())
             .collect()
+    }
+
+    /// Tells `watch` each finding as it is made, on the thread that made it: the first of each rule and
+    /// queue, later ones only count. For a log, or for a panic where a driver under test breaks a
+    /// rule. The model is locked meanwhile: `watch` must not call it. A later call replaces `watch`.
+    pub fn watch_findings(&self, watch: impl Fn(&Finding) + Send + Sync + 'static) {
+        let watch: Watch = Arc::new(watch);
+        let mut machine = self.shared.lock();
+        for function in &mut machine.functions {
+            function.device.watch_findings(Arc::clone(&watch));
+        }
     }
 
     /// Kinds of findings that this machine can't have, because a polled doorbell may be overwritten

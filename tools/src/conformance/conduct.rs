@@ -137,8 +137,11 @@ fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus
         let now = Instant::now();
         if now > end && !told {
             told = true;
-            // It may have ended meanwhile.
-            let _gone = signal(child.id(), Signal::TERM);
+            // Under `mana model exec` the suite is the process behind, which is not asked at once. Any
+            // may have ended meanwhile.
+            for process in started_by(child.id()).into_iter().chain([child.id()]) {
+                let _gone = signal(process, Signal::TERM);
+            }
         }
         if now > end + GRACE {
             for process in started_by(child.id()) {

@@ -1,7 +1,9 @@
 //! What kind of program it is: one that the dynamic linker starts, and so one that can be preloaded?
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,20 +14,13 @@ const PT_INTERP: u32 = 3;
 const ET_DYN: u16 = 3;
 const X86_64: u16 = 62;
 const SETUID_SETGID: u32 = 0o6000;
+/// Scripts, each the interpreter of the one before, that are looked through.
+const SCRIPTS: u32 = 5;
 
 /// Finds the program as the shell does: by its path, or in PATH.
 pub fn find(program: &str) -> Result<PathBuf, Error> {
-    let missing = || Error::Program {
-        program: program.to_owned(),
-        cause: std::io::ErrorKind::NotFound.into(),
-    };
     if program.contains('/') {
-        let path = PathBuf::from(program);
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            Err(missing())
-        };
+        return Ok(program.into());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_program = |file: &PathBuf| {
@@ -35,32 +30,56 @@ pub fn find(program: &str) -> Result<PathBuf, Error> {
     std::env::split_paths(&path)
         .map(|folder| folder.join(program))
         .find(is_program)
-        .ok_or_else(missing)
+        .ok_or_else(|| Error::Program {
+            program: program.to_owned(),
+            cause: rustix::io::Errno::NOENT.into(),
+        })
 }
 
-/// Refuses programs in which nothing can be preloaded. Scripts pass: their interpreter is what runs.
+/// Refuses programs in which nothing can be preloaded, and what is no program. Of a script, its
+/// interpreter is what runs.
 pub fn check(path: &Path) -> Result<(), Error> {
+    check_behind(path, 0)
+}
+
+/// As [`check`], behind so many scripts.
+fn check_behind(path: &Path, scripts: u32) -> Result<(), Error> {
     let failed = |cause| Error::Program {
         program: path.display().to_string(),
         cause,
     };
-    let mut file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.mode();
-    if mode & SETUID_SETGID != 0 {
+    let metadata = path.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(unsuitable(path, "is a folder: name a program in it"));
+    }
+    if metadata.mode() & 0o111 == 0 {
+        return Err(unsuitable(path, "is not executable: `chmod +x` it"));
+    }
+    if metadata.mode() & SETUID_SETGID != 0 {
         return Err(unsuitable(
             path,
             "is setuid or setgid, and nothing is preloaded into such programs: run a copy of it \
              without that bit",
         ));
     }
+    if !rustix::process::geteuid().is_root() && has_capabilities(path) {
+        return Err(unsuitable(
+            path,
+            "has capabilities (`getcap` shows them), and nothing is preloaded into such programs: \
+             run a copy of it, which has none",
+        ));
+    }
     // Program headers follow the file header, and what they name of the linker is near.
     let mut head = Vec::new();
-    file.by_ref()
-        .take(1 << 16)
-        .read_to_end(&mut head)
-        .map_err(failed)?;
+    let file = match File::open(path) {
+        Ok(file) => file,
+        // It may be run and not be read: then whoever runs it sees what becomes of it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    file.take(1 << 16).read_to_end(&mut head).map_err(failed)?;
     match kind(&head) {
-        Kind::Dynamic | Kind::Other => Ok(()),
+        Kind::Dynamic => Ok(()),
         // The linker itself may be the program, with the true one as its argument.
         Kind::NoInterpreter if is_linker(path) => Ok(()),
         Kind::NoInterpreter => Err(unsuitable(
@@ -70,6 +89,19 @@ pub fn check(path: &Path) -> Result<(), Error> {
         Kind::Foreign => Err(unsuitable(
             path,
             "is no 64-bit x86-64 program, for which the preloaded library is built",
+        )),
+        // More are too many for the kernel, which says so.
+        Kind::Script(_) if scripts == SCRIPTS => Ok(()),
+        Kind::Script(interpreter) => {
+            check_behind(&interpreter, scripts + 1).map_err(|cause| Error::Interpreter {
+                script: path.to_owned(),
+                cause: Box::new(cause),
+            })
+        }
+        Kind::Other => Err(unsuitable(
+            path,
+            "is no program, nor a script with a first line like `#!/bin/sh`: give it one, or run \
+             `/bin/sh` with it",
         )),
     }
 }
@@ -90,6 +122,12 @@ fn is_linker(path: &Path) -> bool {
     })
 }
 
+/// Whether running the file gives privileges to who has none (capabilities(7)).
+fn has_capabilities(path: &Path) -> bool {
+    let mut value = [0; 64];
+    rustix::fs::getxattr(path, "security.capability", &mut value).is_ok()
+}
+
 /// What the first bytes of a file tell.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
@@ -99,11 +137,16 @@ enum Kind {
     NoInterpreter,
     /// For another machine.
     Foreign,
-    /// No ELF file.
+    /// A script, run by this interpreter.
+    Script(PathBuf),
+    /// Neither.
     Other,
 }
 
 fn kind(head: &[u8]) -> Kind {
+    if let Some(interpreter) = interpreter(head) {
+        return Kind::Script(interpreter);
+    }
     if !head.starts_with(b"\x7fELF") {
         return Kind::Other;
     }
@@ -126,6 +169,17 @@ fn kind(head: &[u8]) -> Kind {
     } else {
         Kind::NoInterpreter
     }
+}
+
+/// The interpreter in the first line of a script (execve(2), "Interpreter scripts").
+fn interpreter(head: &[u8]) -> Option<PathBuf> {
+    let line = head
+        .strip_prefix(b"#!")?
+        .split(|byte| *byte == b'\n')
+        .next()?;
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0));
+    let word = words.find(|word| !word.is_empty())?;
+    Some(OsStr::from_bytes(word).into())
 }
 
 fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
@@ -164,8 +218,18 @@ mod tests {
         assert_eq!(kind(&file(62, &[1, 1, 2])), Kind::NoInterpreter);
         assert_eq!(kind(&file(62, &[1, 1])), Kind::NoInterpreter);
         assert_eq!(kind(&file(183, &[3, 2])), Kind::Foreign);
-        assert_eq!(kind(b"#!/bin/sh\n"), Kind::Other);
+        assert_eq!(kind(b"echo\n"), Kind::Other);
         assert_eq!(kind(b""), Kind::Other);
+    }
+
+    #[test]
+    fn a_script_is_what_its_interpreter_is() {
+        for head in ["#!/bin/sh", "#! /bin/sh\n", "#!\t/bin/sh -e\necho\n"] {
+            assert_eq!(kind(head.as_bytes()), Kind::Script("/bin/sh".into()));
+        }
+        for head in ["#!", "#!\n/bin/sh", "#! \t\n"] {
+            assert_eq!(kind(head.as_bytes()), Kind::Other);
+        }
     }
 
     #[test]

@@ -29,23 +29,41 @@ pub enum Error {
         cause: io::Error,
     },
     /// A program that can't be preloaded.
-    #[error("{}: {why}", .program.display())]
+    #[error("{} {why}", .program.display())]
     Unsuitable {
         /// Its path.
         program: PathBuf,
         /// What is in the way, and what to do.
         why: &'static str,
     },
+    /// A script whose interpreter can't be preloaded, or is not there.
+    #[error("{}: its interpreter, named in its first line: {cause}", .script.display())]
+    Interpreter {
+        /// Its path.
+        script: PathBuf,
+        /// What is wrong with the interpreter.
+        cause: Box<Error>,
+    },
     /// The library is nowhere.
     #[error(
         "the library that is preloaded, {name}, is not in {looked}: build it with `cargo build -p \
-         mana-model-preload`, or name it by MANA_PRELOAD"
+         mana-model-preload`, with `--release` if this program was, or name it by MANA_PRELOAD"
     )]
     NoPreload {
         /// Its file name.
         name: &'static str,
         /// Where it was looked for.
         looked: String,
+    },
+    /// The library's path can't be told to the loader.
+    #[error(
+        "{}: LD_PRELOAD can't name a path with a blank, a colon or a dollar sign, and that of TMPDIR \
+         (now {}) has one, too: name a folder there that has none",
+        .library.display(), std::env::temp_dir().display()
+    )]
+    Preloadable {
+        /// Its path.
+        library: PathBuf,
     },
     /// The tree could not be written.
     #[error(
@@ -65,13 +83,38 @@ pub enum Error {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The program could not be started or waited for.
-    #[error("{}: {cause}", .program.display())]
+    #[error("{}: {cause}{}", .program.display(), start_hint(.cause))]
     Start {
         /// Its path.
         program: PathBuf,
         /// What the system answered.
         cause: io::Error,
     },
+    /// The program ran, but without the library.
+    #[error(
+        "{}: the preloaded library was not loaded into it, so it ran on this machine and not on the \
+         model: only programs that the GNU C library's loader starts, and that get no privileges by \
+         being started, can be run on the model", .program.display()
+    )]
+    NotLoaded {
+        /// Its path.
+        program: PathBuf,
+    },
+}
+
+/// What mends a start that failed.
+fn start_hint(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        // The program itself was looked at before.
+        io::ErrorKind::NotFound => {
+            "; the dynamic loader that it names is not there (`file` shows it): install the C library \
+             that it was built for, or run it by its own loader"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; this user may not run it, or it is on a file system mounted noexec"
+        }
+        _ => "",
+    }
 }
 
 impl Error {

@@ -1,27 +1,18 @@
 //! Runs the program on the model, and says at the end what was found.
 
-use std::ffi::OsString;
-use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::process::{Command, ExitStatus};
 
 use mana_model::control::{BindError, SocketFile};
 use mana_model::{LinkConfig, Model};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use uverbs_abi::Mac;
 
 use super::error::Error;
 use super::options::Options;
+use super::signals::Signals;
 use super::tree::Tree;
 use super::{FINDINGS, elf, preload};
-
-/// How often it is looked whether the program has ended.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// Runs it; returns the exit code.
 pub fn run(options: &Options) -> Result<u8, Error> {
@@ -39,13 +30,19 @@ pub fn run(options: &Options) -> Result<u8, Error> {
         .map(SocketPath::new)
         .transpose()?;
     let model = Model::new(config)?;
+    let failed = |cause| Error::Start {
+        program: program.clone(),
+        cause,
+    };
+    // Before there is anything that has to be removed.
+    let signals = Signals::take().map_err(failed)?;
     let tree = Tree::write(&model, &tap_names(options, &model)?)?;
     let mut command = Command::new(&program);
     command
         .args(&options.arguments)
         .env("SYSFS_PATH", tree.sysfs())
         .env("SYSFS_PCI_DEVICES", tree.pci_devices())
-        .env("LD_PRELOAD", with_others(&library))
+        .env("LD_PRELOAD", preload::list(&library, tree.folder())?)
         .env("MANA_MODEL_DEVICES", options.devices.join("\n"))
         .env(
             "MANA_MODEL_DOORBELL",
@@ -56,19 +53,19 @@ pub fn run(options: &Options) -> Result<u8, Error> {
         Some(control) => command.env("MANA_MODEL_CONTROL", &control.0),
         None => command.env_remove("MANA_MODEL_CONTROL"),
     };
-    let failed = |cause| Error::Start {
-        program: program.clone(),
-        cause,
-    };
-    // A terminal sends these to the program, too; this one stays, to tell what was found.
-    let stopped = Arc::new(AtomicBool::new(false));
-    let terminated = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGINT, Arc::clone(&stopped)).map_err(failed)?;
-    signal_hook::flag::register(SIGTERM, Arc::clone(&terminated)).map_err(failed)?;
-    let child = command.spawn().map_err(failed)?;
-    let status = wait(child, &terminated).map_err(failed)?;
-    let found = report(&tree.reports());
-    Ok(match exit_code(status) {
+    let status = signals
+        .wait(command.spawn().map_err(failed)?)
+        .map_err(failed)?;
+    let found = report(&tree.findings());
+    let code = exit_code(status);
+    if !tree.was_loaded() {
+        let error = Error::NotLoaded { program };
+        if code == 0 {
+            return Err(error);
+        }
+        super::tell(&error);
+    }
+    Ok(match code {
         0 if found > 0 => FINDINGS,
         code => code,
     })
@@ -96,22 +93,6 @@ impl Drop for SocketPath {
     }
 }
 
-/// Waits for the program; passes on a request to end.
-fn wait(mut child: Child, terminated: &AtomicBool) -> std::io::Result<ExitStatus> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if terminated.swap(false, Ordering::Relaxed)
-            && let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32)
-        {
-            // It may have ended meanwhile.
-            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        thread::sleep(LOOK);
-    }
-}
-
 /// As shells do it.
 fn exit_code(status: ExitStatus) -> u8 {
     match (status.code(), status.signal()) {
@@ -121,32 +102,15 @@ fn exit_code(status: ExitStatus) -> u8 {
     }
 }
 
-/// The library before whatever the user preloads already.
-fn with_others(library: &Path) -> OsString {
-    let mut list = library.as_os_str().to_owned();
-    if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
-        list.push(":");
-        list.push(others);
-    }
-    list
-}
-
-/// Prints what all processes found; returns the number of findings.
-fn report(folder: &Path) -> usize {
-    let mut lines = Vec::new();
-    if let Ok(entries) = fs::read_dir(folder) {
-        for entry in entries.flatten() {
-            let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            lines.extend(text.lines().map(str::to_owned));
+/// Prints what all processes found, in the order of their ids; returns the number of findings.
+fn report(findings: &[String]) -> usize {
+    if !findings.is_empty() {
+        super::say(format_args!("mana model: {} finding(s):", findings.len()));
+        for finding in findings {
+            super::say(format_args!("  {finding}"));
         }
     }
-    if !lines.is_empty() {
-        eprintln!("mana model: {} finding(s):", lines.len());
-        for line in &lines {
-            eprintln!("  {line}");
-        }
-    }
-    lines.len()
+    findings.len()
 }
 
 /// The names of netdevs that are those of taps, by MAC.

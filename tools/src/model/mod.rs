@@ -1,8 +1,9 @@
 //! `mana model`: the device model beside other programs.
 //!
-//! `control` steers the model of a running program. `exec` runs an unmodified program on it: `options` reads the command line, `elf` looks at the
-//! program, `tree` writes the sysfs that it will see, `preload` finds the library that answers in
-//! the kernel's place, `exec` puts them together and reports.
+//! `control` steers the model of a running program. `exec` runs an unmodified program on it:
+//! `options` reads the command line, `elf` looks at the program, `tree` writes the sysfs that it will
+//! see, `preload` finds the library that answers in the kernel's place, `exec` puts them together,
+//! waits with `signals`, and reports.
 
 mod control;
 mod elf;
@@ -10,8 +11,11 @@ mod error;
 mod exec;
 mod options;
 mod preload;
+mod signals;
 mod tree;
 
+use std::fmt;
+use std::io::Write;
 use std::process::ExitCode;
 
 use error::Error;
@@ -29,6 +33,11 @@ Runs an unmodified program on the device model: whatever opens MANA devices thro
 as ibv_devinfo and dpdk-testpmd, finds the model's. At the end the findings are printed; the exit
 code is the program's, 128 and the number of the signal that ended it, 3 if it succeeded and there
 are findings, 1 if it could not be run, 2 for a wrong command line.
+
+The program needs no privileges, devices or hugepages. It may fork, start others and become another:
+all run on a model each, and all findings are told. Static, setuid and 32-bit programs can't be run.
+TERM and HUP are passed on to a program that has not ended 3 seconds later. The model's sysfs is in a
+folder below TMPDIR, which goes with the run; of a run that was killed, with the next one.
 
 Options of exec:
   --vdev=TEXT         a device, as for `mana testpmd`: model0,mac=..,kernel=6.12,link=.. (repeats);
@@ -59,15 +68,11 @@ pub fn main(words: &[String]) -> ExitCode {
             if rest
                 .iter()
                 .take_while(|word| *word != "--")
-                .any(|word| word == "--help") =>
+                .any(|word| word == "--help" || word == "-h") =>
         {
-            print!("{USAGE}");
-            ExitCode::SUCCESS
+            help()
         }
-        "--help" | "help" => {
-            print!("{USAGE}");
-            ExitCode::SUCCESS
-        }
+        "--help" | "-h" | "help" => help(),
         "exec" => match Options::parse(rest).and_then(|options| exec::run(&options)) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
@@ -82,7 +87,22 @@ pub fn main(words: &[String]) -> ExitCode {
     }
 }
 
+fn help() -> ExitCode {
+    // Who reads may have read enough.
+    let _read = std::io::stdout().write_all(USAGE.as_bytes());
+    ExitCode::SUCCESS
+}
+
 fn fail(error: &Error) -> ExitCode {
-    eprintln!("mana model: error: {error}");
+    tell(error);
     ExitCode::from(error.exit_code())
+}
+
+fn tell(error: &Error) {
+    say(format_args!("mana model: error: {error}"));
+}
+
+/// A line on standard error, if anybody reads it.
+fn say(line: fmt::Arguments<'_>) {
+    let _read = writeln!(std::io::stderr(), "{line}");
 }

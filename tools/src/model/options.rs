@@ -70,7 +70,7 @@ impl Options {
                 }
             }
         };
-        let Some(program) = program else {
+        let Some(program) = program.filter(|program| !program.is_empty()) else {
             return Err(usage("expected a program behind `--`"));
         };
         if devices.is_empty() {

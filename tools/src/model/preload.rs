@@ -1,5 +1,7 @@
-//! Where the preloaded library is.
+//! The preloaded library: where it is, and how the program's environment names it.
 
+use std::ffi::OsString;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
@@ -21,6 +23,41 @@ pub fn find() -> Result<PathBuf, Error> {
     let places = [folder.join(NAME), folder.join("../lib/mana").join(NAME)];
     let found = places.iter().find_map(|place| absolute(place));
     found.ok_or_else(|| missing(&places))
+}
+
+/// LD_PRELOAD with the library behind whatever the user preloads already: those see the program's
+/// calls, as without a model, and the model stands where the kernel is. `folder` is private to this
+/// run.
+pub fn list(library: &Path, folder: &Path) -> Result<OsString, Error> {
+    let mut list = std::env::var_os("LD_PRELOAD").unwrap_or_default();
+    if !list.is_empty() {
+        list.push(":");
+    }
+    if can_be_preloaded(library) {
+        list.push(library);
+        return Ok(list);
+    }
+    let link = folder.join(NAME);
+    if !can_be_preloaded(&link) {
+        return Err(Error::Preloadable {
+            library: library.to_owned(),
+        });
+    }
+    symlink(library, &link).map_err(|cause| Error::Tree {
+        path: link.clone(),
+        cause,
+    })?;
+    list.push(link);
+    Ok(list)
+}
+
+/// Whether the loader reads the path as one: blanks and colons part paths, `$` begins a word that it
+/// replaces (ld.so(8)).
+fn can_be_preloaded(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    !bytes
+        .iter()
+        .any(|byte| byte.is_ascii_whitespace() || b":$".contains(byte))
 }
 
 /// The path of a file that is there, without links: the program may change its folder.

@@ -28,7 +28,7 @@ pub(crate) extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, con
         ));
     }
     // Codes up to 0 are signals that a program sent; their address means nothing.
-    let page = if code > 0 {
+    let page = if code > 0 && signal == libc::SIGSEGV {
         state::page_around(address)
     } else {
         None

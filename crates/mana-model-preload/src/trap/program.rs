@@ -1,10 +1,12 @@
-//! SIGSEGV as the program has it: its handler is kept here and called for its own faults.
+//! SIGSEGV and SIGBUS as the program has them: its handlers are kept here and called for its own
+//! faults. (SIGBUS is no doorbell's, but memory's that was given to the device and whose file
+//! became shorter.)
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use super::on_fault;
 use crate::sys::real;
@@ -18,8 +20,36 @@ struct Wish(UnsafeCell<mem::MaybeUninit<libc::sigaction>>);
 // SAFETY: reached with the gate held only.
 unsafe impl Sync for Wish {}
 
-static WISH: Wish = Wish(UnsafeCell::new(mem::MaybeUninit::zeroed()));
+impl Wish {
+    const fn none() -> Self {
+        Self(UnsafeCell::new(mem::MaybeUninit::zeroed()))
+    }
+}
+
+/// The signals that the handler takes, and what the program wants of each.
+static WISHES: [(c_int, Wish); 2] = [(libc::SIGSEGV, Wish::none()), (libc::SIGBUS, Wish::none())];
 static INSTALLED: AtomicBool = AtomicBool::new(false);
+/// The process in which it is installed. A child of `vfork` runs in this memory, but has handlers of
+/// its own to set before it becomes another program.
+static PROCESS: AtomicI32 = AtomicI32::new(0);
+
+/// What the program wants of a signal that the handler takes.
+fn wish(signal: c_int) -> Option<*mut libc::sigaction> {
+    let mut wishes = WISHES.iter();
+    let (_, wish) = wishes.find(|(number, _)| *number == signal)?;
+    Some(wish.0.get().cast())
+}
+
+/// The same, where the program sets or asks for it.
+fn wish_here(signal: c_int) -> Option<*mut libc::sigaction> {
+    let wish = wish(signal).filter(|_| INSTALLED.load(Ordering::Acquire))?;
+    (PROCESS.load(Ordering::Acquire) == sys::process()).then_some(wish)
+}
+
+/// In a forked child, whose memory is its own.
+pub(crate) extern "C" fn after_fork() {
+    PROCESS.store(sys::process(), Ordering::Release);
+}
 
 /// Installs the handler, once; what the program has installed before becomes its wish. The caller
 /// holds the gate.
@@ -37,15 +67,19 @@ pub(crate) fn install() {
     // SAFETY: fills and empties a set of this function.
     unsafe {
         libc::sigfillset(&mut action.sa_mask);
-        libc::sigdelset(&mut action.sa_mask, libc::SIGSEGV);
+        for (signal, _) in &WISHES {
+            libc::sigdelset(&mut action.sa_mask, *signal);
+        }
     }
-    // SAFETY: the handler is this library's, which stays loaded; the gate is held, so the wish is
-    // this thread's to write.
-    let result =
-        unsafe { real!(c"sigaction" as Sigaction)(libc::SIGSEGV, &action, WISH.0.get().cast()) };
-    if result != 0 {
-        sys::fatal(format_args!("no handler can be installed for SIGSEGV"));
+    let real = real!(c"sigaction" as Sigaction);
+    for (signal, wish) in &WISHES {
+        // SAFETY: the handler is this library's, which stays loaded; the gate is held, so the wish is
+        // this thread's to write.
+        if unsafe { real(*signal, &action, wish.0.get().cast()) } != 0 {
+            sys::fatal(format_args!("no handler can be installed for faults"));
+        }
     }
+    PROCESS.store(sys::process(), Ordering::Release);
     INSTALLED.store(true, Ordering::Release);
 }
 
@@ -59,12 +93,11 @@ pub(crate) unsafe fn sigaction(
     new: *const libc::sigaction,
     old: *mut libc::sigaction,
 ) -> c_int {
-    if signal == libc::SIGSEGV && INSTALLED.load(Ordering::Acquire) {
+    if let Some(wish) = wish_here(signal) {
         let _held = gate::enter();
         // SAFETY: the gate is held; the wish was filled in by `install`; the caller's pointers are
         // null or point to a sigaction.
         unsafe {
-            let wish = WISH.0.get().cast::<libc::sigaction>();
             let before = *wish;
             if !new.is_null() {
                 *wish = *new;
@@ -89,12 +122,10 @@ pub(crate) unsafe fn sigaction(
     unsafe { real(signal, &action, old) }
 }
 
-/// `signal` of the program, for SIGSEGV; `None` for others. `flags` are those that this form of the
+/// `signal` of the program, for faults; `None` for others. `flags` are those that this form of the
 /// function implies.
 pub(crate) fn signal(signal: c_int, handler: usize, flags: c_int) -> Option<usize> {
-    if signal != libc::SIGSEGV || !INSTALLED.load(Ordering::Acquire) {
-        return None;
-    }
+    wish_here(signal)?;
     // SAFETY: a sigaction is plain numbers, for which zero bytes are a value.
     let mut new: libc::sigaction = unsafe { mem::zeroed() };
     new.sa_sigaction = handler;
@@ -134,9 +165,11 @@ pub(super) unsafe fn deliver(
     info: *mut libc::siginfo_t,
     context: *mut libc::ucontext_t,
 ) {
+    let Some(wish) = wish(signal) else {
+        return;
+    };
     let wish = {
         let _held = gate::enter_in_handler();
-        let wish = WISH.0.get().cast::<libc::sigaction>();
         // SAFETY: the gate is held; the wish was filled in by `install`.
         unsafe {
             let now = *wish;

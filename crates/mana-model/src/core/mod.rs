@@ -30,7 +30,7 @@ pub(crate) use self::vport::Steering;
 use self::vport::{Resolved, VPort};
 use crate::config::DeviceConfig;
 use crate::faults::Fault;
-use crate::findings::{Finding, FindingKind, Findings};
+use crate::findings::{Finding, FindingKind, Findings, Watch};
 use crate::links::Links;
 
 /// A protection domain.
@@ -378,6 +378,10 @@ impl Device {
 
     pub(crate) fn findings(&self) -> &[Finding] {
         self.findings.list()
+    }
+
+    pub(crate) fn watch_findings(&mut self, watch: Watch) {
+        self.findings.watch(watch);
     }
 
     pub(crate) fn take_findings(&mut self) -> Vec<Finding> {

@@ -1,5 +1,7 @@
 //! Whose doorbells reach which queue.
 
+use std::sync::{Arc, Mutex};
+
 use uverbs_abi::DoorbellKind;
 use uverbs_abi::ids::object;
 
@@ -28,6 +30,35 @@ fn a_queue_hears_the_doorbells_of_its_own_context_only() {
     other.doorbell(DoorbellKind::Send, ids.sqid, value);
     model.step();
     assert_eq!(kinds(&model), [FindingKind::DoorbellQueue]);
+}
+
+#[test]
+fn a_watch_is_told_the_first_finding_of_each_rule_and_queue_as_it_is_made() {
+    let model = model(Kernel::V6_12, "");
+    let told = Arc::new(Mutex::new(Vec::new()));
+    model.watch_findings({
+        let told = Arc::clone(&told);
+        move |finding| told.lock().unwrap().push((finding.kind, finding.queue))
+    });
+    let program = Program::start(&model);
+    let pd = program.alloc_pd().unwrap();
+    let [first, second] = [(); 2].map(|()| {
+        let spec = program.raw_spec(pd, program.cq());
+        program.create_raw_qp(spec).unwrap().1.sqid
+    });
+    // Into the cell of one queue, for a queue that does not exist.
+    let tell = |queue: u32| {
+        program.doorbell(DoorbellKind::Send, queue, 0xFFF);
+        model.step();
+        told.lock().unwrap().clone()
+    };
+    let kind = FindingKind::DoorbellQueue;
+    assert_eq!(tell(first), [(kind, Some(first))]);
+    assert_eq!(tell(first), [(kind, Some(first))]);
+    assert_eq!(tell(second), [(kind, Some(first)), (kind, Some(second))]);
+    assert_eq!(kinds(&model), [kind; 2]);
+    // What was taken is new again.
+    assert_eq!(tell(first).len(), 3);
 }
 
 #[test]
