@@ -1,8 +1,10 @@
 //! The completion ring: whose entry is it, found out in one compare.
 
+use core::sync::atomic::Ordering;
+
 use crate::cqe::{Cqe, CqeTail, OWNER_SHIFT, TAIL_MASK, WORDS};
 use crate::doorbell::{CompletionValue, Doorbell};
-use crate::memory::{RingError, RingMemory, check_id};
+use crate::memory::{AtomicU64, RingError, RingMemory, check_id};
 use crate::owner::{initial_cursor, owner, stale_owner};
 
 /// The word of an entry that holds its last dword.
@@ -38,6 +40,53 @@ impl CqCursor {
     #[must_use]
     pub const fn head(self) -> u32 {
         self.head
+    }
+}
+
+/// Neighbouring entries of a completion ring, all of one lap: for loops that look at one after the
+/// other. Numbered from 0.
+///
+/// # Panics
+///
+/// Its methods, for an entry that is not there.
+#[derive(Debug, Clone, Copy)]
+pub struct Entries<'a> {
+    entries: &'a [[AtomicU64; WORDS]],
+    /// What the last word of an entry of ours is, under the mask.
+    expected: u64,
+}
+
+/// [`TAIL_MASK`] in an entry's last word.
+const TAIL_WORD_MASK: u64 = (TAIL_MASK as u64) << 32;
+
+impl Entries<'_> {
+    /// How many there are.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether entry `index` is one of ours: as [`CompletionRing::is_ready`].
+    #[inline]
+    #[must_use]
+    pub fn is_ready(&self, index: usize) -> bool {
+        let tail = self.entries[index][TAIL_WORD as usize].load(Ordering::Acquire);
+        tail & TAIL_WORD_MASK == self.expected
+    }
+
+    /// 64-bit word `word` (0-7) of entry `index`.
+    #[inline]
+    #[must_use]
+    pub fn load(&self, index: usize, word: usize) -> u64 {
+        self.entries[index][word & TAIL_WORD as usize].load(Ordering::Relaxed)
     }
 }
 
@@ -198,6 +247,27 @@ impl CompletionRing {
         } else {
             cursor.expected
         };
+        CqCursor { head, expected }
+    }
+
+    /// The entries from `cursor` on, up to `count`, as far as the end of the ring.
+    #[inline]
+    #[must_use]
+    pub fn ahead(&self, cursor: CqCursor, count: u32) -> Entries<'_> {
+        Entries {
+            entries: self.memory.entries(cursor.head, count),
+            expected: u64::from(cursor.expected) << 32,
+        }
+    }
+
+    /// The position `count` entries further.
+    #[inline]
+    #[must_use]
+    pub const fn skip(&self, cursor: CqCursor, count: u32) -> CqCursor {
+        let head = cursor.head.wrapping_add(count);
+        // As in `next`: the laps in between, modulo 8.
+        let laps = (head >> self.log2).wrapping_sub(cursor.head >> self.log2);
+        let expected = cursor.expected.wrapping_add(laps << OWNER_SHIFT);
         CqCursor { head, expected }
     }
 

@@ -93,6 +93,44 @@ fn entries_of_others_and_overtaking_are_told_apart() {
     }
 }
 
+/// Entries looked at as neighbours are those that the cursor finds one by one, in every lap and beyond
+/// 2^32; a jump of the cursor ends where as many steps do.
+#[test]
+fn entries_ahead_are_those_that_the_cursor_comes_to() {
+    for start in [64, 64 + 60, 8 * 64 - 3, u32::MAX - 2] {
+        for (there, count) in [(0, 9), (2, 9), (9, 9), (40, 9), (5, 0), (64, 64)] {
+            let (memory, cell) = (Memory::new(4096), AtomicU64::new(0));
+            let mut ring = ring(&memory, 64, &cell);
+            ring.start_at(start);
+            let mut device = Device {
+                memory: &memory,
+                entries: 64,
+                tail: u128::from(start),
+            };
+            (0..there).for_each(|number| device.write(7 + number, WQ, true));
+            let mut cursor = ring.cursor();
+            let entries = ring.ahead(cursor, count);
+            assert_eq!(entries.len() as u32, count.min(64 - start % 64));
+            assert_eq!(entries.is_empty(), count == 0);
+            for index in 0..entries.len() {
+                assert_eq!(
+                    entries.is_ready(index),
+                    ring.is_ready(cursor),
+                    "{start} {index}"
+                );
+                assert_eq!(entries.is_ready(index), index < there as usize);
+                for word in 0..8 {
+                    assert_eq!(entries.load(index, word), ring.load(cursor, word as u32));
+                }
+                assert_eq!(ring.skip(ring.cursor(), index as u32), cursor);
+                cursor = ring.next(cursor);
+            }
+            let far = (0..900).fold(ring.cursor(), |cursor, _| ring.next(cursor));
+            assert_eq!(ring.skip(ring.cursor(), 900), far);
+        }
+    }
+}
+
 #[test]
 fn queues_that_hardware_refuses_are_refused() {
     let (memory, cell) = (Memory::new(8192), AtomicU64::new(0));

@@ -1,14 +1,28 @@
 //! The receive ring: one buffer a WQE, one unit a WQE.
 
+use core::sync::atomic::Ordering;
+
 use crate::doorbell::{Doorbell, ReceiveValue};
-use crate::memory::{RingError, RingMemory, check_id};
+use crate::memory::{AtomicU64, RingError, RingMemory, check_id};
 use crate::oob::SHORT;
 use crate::wqe::{Sge, UNIT, WqeHeader};
 
 /// Words of a unit.
 const UNIT_WORDS: u32 = (UNIT / 8) as u32;
 /// Word of a unit that holds the buffer's address: behind header and OOB.
-const ADDRESS_WORD: u32 = 2;
+const ADDRESS_WORD: usize = 2;
+
+/// One prebuilt WQE of a receive ring.
+#[derive(Debug)]
+pub struct ReceiveWqe<'a>(&'a AtomicU64);
+
+impl ReceiveWqe<'_> {
+    /// Writes the buffer's address.
+    #[inline]
+    pub fn set_address(self, address: u64) {
+        self.0.store(address, Ordering::Relaxed);
+    }
+}
 
 /// The producer's side of a receive queue whose WQEs have one element each.
 ///
@@ -77,11 +91,11 @@ impl ReceiveRing {
         self.head
     }
 
-    /// Writes the address of the WQE at cursor `at`.
+    /// Up to `count` WQEs from cursor `at` on, as far as the end of the ring.
     #[inline]
-    pub fn set_address(&self, at: u32, address: u64) {
-        let index = at.wrapping_mul(UNIT_WORDS).wrapping_add(ADDRESS_WORD);
-        self.memory.store(index, address);
+    pub fn wqes(&self, at: u32, count: u32) -> impl ExactSizeIterator<Item = ReceiveWqe<'_>> {
+        let units = self.memory.entries::<{ UNIT / 8 }>(at, count);
+        units.iter().map(|unit| ReceiveWqe(&unit[ADDRESS_WORD]))
     }
 
     /// Hands all WQEs before cursor `head` to the device. `wqe_cnt` is zero (§2.7).
@@ -104,6 +118,13 @@ mod tests {
     use super::*;
     use crate::memory::test_memory::Memory;
 
+    fn set_address(ring: &ReceiveRing, at: u32, address: u64) {
+        let mut wqes = ring.wqes(at, 3);
+        let units = ring.capacity();
+        assert_eq!(wqes.len() as u32, 3.min(units - at % units));
+        wqes.next().unwrap().set_address(address);
+    }
+
     /// §2.3: "A 1-SGE RX WQE is therefore exactly 32 B: 8 header + 8 OOB + 16 SGE"; "the size field
     /// still says 2"; §2.7: "wqe_cnt must be 0 for Ethernet".
     #[test]
@@ -116,7 +137,7 @@ mod tests {
         let mut ring = ring.unwrap();
         assert_eq!(ring.capacity(), 128);
         for cursor in [0, 127, 128 + 5, u32::MAX] {
-            ring.set_address(cursor, 0x1000 + u64::from(cursor));
+            set_address(&ring, cursor, 0x1000 + u64::from(cursor));
         }
         let bytes = memory.bytes();
         for unit in 0..128u64 {
@@ -168,7 +189,7 @@ mod tests {
             for burst in bursts {
                 let from = ring.head();
                 for i in 0..burst {
-                    ring.set_address(from.wrapping_add(i), cursor as u64 + u64::from(i) + 1);
+                    set_address(&ring, from.wrapping_add(i), cursor as u64 + u64::from(i) + 1);
                 }
                 ring.commit(from.wrapping_add(burst));
                 let bytes = memory.bytes();

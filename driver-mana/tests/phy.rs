@@ -111,7 +111,7 @@ impl Bench {
     fn arrive(&self, number: u8, flags: u32) {
         let mut ring = RxShadowRing::new(1, pool(1), 0);
         assert_eq!(ring.refill(1, |_, _| ()), 1);
-        assert!(ring.posted().set_received(0, 60, 0, flags));
+        assert!(ring.posted().neighbours(0, 1).set_received(0, 60, 0, flags));
         let mut batch = Batch::with_capacity(1);
         ring.receive(1, &mut batch);
         let mut packet = batch.pop().unwrap();

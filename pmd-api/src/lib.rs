@@ -47,7 +47,10 @@ pub use offload::{
     RSS_KEY, RxWord, Toeplitz, TxFlags, TxOffload, TxWord, VLAN_PRESENT,
 };
 pub use pool::{ExternalMemory, Pool, PoolConfig, PoolError, PoolExhausted, PoolId};
-pub use shadow::{Posted, PostedGroups, RxShadowRing, ScatterShadowRing, TxPush, TxShadowRing};
+pub use shadow::{
+    Addresses, Posted, PostedGroups, PostedNeighbours, RxShadowRing, ScatterShadowRing, TxPush,
+    TxShadowRing,
+};
 pub use stats::{PortStats, QueueStats};
 
 /// Bytes between the start of a buffer and where a received packet starts.

@@ -238,22 +238,31 @@ impl Handle {
         unsafe { self.0.as_ref() }
     }
 
-    /// Writes the first 32 bytes: one reference, one segment, data after the headroom, and what
-    /// came with the packet. Reads nothing.
+    /// What [`Handle::write_first_half`] takes for a line that came in through `port`: one reference,
+    /// one segment, data after the headroom.
+    #[inline]
+    pub(crate) const fn first_word(port: u16) -> u64 {
+        SINGLE as u64 | (HEADROOM as u64) << 32 | (port as u64) << 48
+    }
+
+    /// Writes the first 32 bytes: [`Handle::first_word`], and what came with the packet. Reads nothing.
     ///
     /// # Safety
     /// The caller has a line for itself that keeps the invariant of free memory, and
     /// `HEADROOM + len` is at most the length of its buffer.
     #[inline]
-    pub(crate) unsafe fn write_first_half(self, port: u16, len: u32, hash: u32, rx: u32) {
+    pub(crate) unsafe fn write_first_half(self, first_word: u64, len: u32, hash: u32, rx: u32) {
         let line = self.0.as_ptr().cast::<u64>();
-        let head = u64::from(SINGLE) | (HEADROOM as u64) << 32 | u64::from(port) << 48;
+        let halves = self.0.as_ptr().cast::<u32>();
         // SAFETY: the caller has the line for itself, so plain stores race with nothing, not even
         // with `head`; 32 of its 64 bytes are written, aligned, with values their fields may have.
         unsafe {
-            line.write(head);
-            line.add(1).write(u64::from(len) | u64::from(len) << 32);
-            line.add(2).write(u64::from(hash) | u64::from(rx) << 32);
+            line.write(first_word);
+            // Single fields are fewer instructions than words made of two.
+            halves.add(2).write(len);
+            halves.add(3).write(len);
+            halves.add(4).write(hash);
+            halves.add(5).write(rx);
             line.add(3).write(0);
         }
     }

@@ -2,7 +2,9 @@
 //! the burst (`rx.rs`) is compiled for each.
 
 use gdma::{ReceiveRing, ScatterRing};
-use pmd_api::{Batch, Pool, Posted, PostedGroups, RxShadowRing, ScatterShadowRing};
+use pmd_api::{
+    Batch, Pool, Posted, PostedGroups, PostedNeighbours, RxShadowRing, ScatterShadowRing,
+};
 
 use super::QueueError;
 use super::rings::{Posting, RxRings};
@@ -32,21 +34,83 @@ pub(super) trait RxBuffers {
 
 /// See [`Posted`].
 pub(super) trait Noted {
-    /// See [`Posted::set_received`].
-    fn set_received(&self, index: u32, len: u32, hash: u32, rx_word: u32) -> bool;
+    /// See [`PostedNeighbours`].
+    type Neighbours<'a>: Neighbours
+    where
+        Self: 'a;
+
+    /// See [`Posted::neighbours`].
+    fn neighbours(&self, from: u32, count: u32) -> Self::Neighbours<'_>;
+}
+
+/// See [`PostedNeighbours`].
+pub(super) trait Neighbours: Copy {
+    /// How many there are.
+    fn len(self) -> usize;
+
+    /// See [`PostedNeighbours::set_received`].
+    fn set_received(self, index: usize, len: u32, hash: u32, rx_word: u32) -> bool;
 }
 
 impl Noted for Posted<'_> {
+    type Neighbours<'a>
+        = PostedNeighbours<'a>
+    where
+        Self: 'a;
+
     #[inline]
-    fn set_received(&self, index: u32, len: u32, hash: u32, rx_word: u32) -> bool {
-        Posted::set_received(self, index, len, hash, rx_word)
+    fn neighbours(&self, from: u32, count: u32) -> PostedNeighbours<'_> {
+        Posted::neighbours(self, from, count)
     }
 }
 
-impl Noted for PostedGroups<'_> {
+impl Neighbours for PostedNeighbours<'_> {
     #[inline]
-    fn set_received(&self, index: u32, len: u32, hash: u32, rx_word: u32) -> bool {
-        PostedGroups::set_received(self, index, len, hash, rx_word)
+    fn len(self) -> usize {
+        PostedNeighbours::len(&self)
+    }
+
+    #[inline]
+    fn set_received(self, index: usize, len: u32, hash: u32, rx_word: u32) -> bool {
+        PostedNeighbours::set_received(&self, index, len, hash, rx_word)
+    }
+}
+
+/// Groups have no neighbours in memory; it makes no difference.
+#[derive(Clone, Copy)]
+pub(super) struct Groups<'a> {
+    posted: &'a PostedGroups<'a>,
+    from: u32,
+    count: u32,
+}
+
+impl Noted for PostedGroups<'_> {
+    type Neighbours<'a>
+        = Groups<'a>
+    where
+        Self: 'a;
+
+    #[inline]
+    fn neighbours(&self, from: u32, count: u32) -> Groups<'_> {
+        Groups {
+            posted: self,
+            from,
+            count,
+        }
+    }
+}
+
+impl Neighbours for Groups<'_> {
+    #[inline]
+    fn len(self) -> usize {
+        self.count as usize
+    }
+
+    #[inline]
+    fn set_received(self, index: usize, len: u32, hash: u32, rx_word: u32) -> bool {
+        let group = self.from.wrapping_add(index as u32);
+        let good = index < self.len() && len != 0;
+        good && self.posted.set_received(group, len, hash, rx_word)
     }
 }
 
@@ -82,8 +146,17 @@ impl RxBuffers for Single {
     #[inline]
     fn refill(&mut self, count: u32) -> u32 {
         let (rq, start) = (&self.rq, self.rq.head());
-        let filled = self.shadow.refill(count, |offset, address| {
-            rq.set_address(start.wrapping_add(offset), address);
+        let filled = self.shadow.refill(count, |first, mut addresses| {
+            let mut at = start.wrapping_add(first);
+            while !addresses.is_empty() {
+                let wqes = rq.wqes(at, addresses.len() as u32);
+                let here = wqes.len();
+                for (wqe, address) in wqes.zip(addresses.iter()) {
+                    wqe.set_address(address);
+                }
+                at = at.wrapping_add(here as u32);
+                addresses = addresses.skip(here);
+            }
         });
         if filled > 0 {
             self.rq.commit(start.wrapping_add(filled));

@@ -1,17 +1,19 @@
 //! Reception.
 //!
-//! The hot loop takes completions of one packet each. Coalesced ones (up to eight packets, all
-//! with the same flags; kernels ask for four) are taken by a function of their own; what is rare leaves the loop and is handled
-//! outside it, after the packets so far went to the caller (reference/mana-hardware.md §3.6).
+//! Completions of one packet each are taken by one hot loop (`singles`), those of four by another
+//! (`fours`); both run over entries and buffers that are neighbours in memory. What neither takes,
+//! completions of eight and those of which a part did not fit, is taken by `coalesced`; what is rare
+//! is handled outside of all, after the packets so far went to the caller
+//! (reference/mana-hardware.md §3.6).
 
 use std::sync::Arc;
 
 use gdma::cqe::{Cqe, rx};
-use gdma::{CqCursor, Polled};
+use gdma::{CqCursor, Entries, Polled};
 use mana_verbs::{CompletionChannel, VerbsError};
 use pmd_api::Batch;
 
-use super::buffers::{Buffers, Noted, RxBuffers};
+use super::buffers::{Buffers, Neighbours, Noted, RxBuffers};
 use super::rings::{Posting, RxRings};
 use super::{Counters, QueueError, RxSetup};
 
@@ -61,7 +63,7 @@ struct Taken {
     bytes: u64,
 }
 
-/// Why the hot loop was left.
+/// Why the hot loops were left.
 enum Left {
     /// Nothing more is there, or fits.
     Done,
@@ -218,83 +220,136 @@ impl RxState {
             return 0;
         }
         let before = batch.len();
-        let mut cursor = self.rings.cq.cursor();
+        let start = self.rings.cq.cursor();
+        let mut cursor = start;
         // Each turn but the last handles one rare completion; a device that produces nothing else
         // must not keep us here.
         for _ in 0..self.depth {
-            let room = batch.room().min(buffers.len() as usize) as u32;
-            let mut taken = Taken::default();
-            let mut left = Left::Done;
-            let posted = buffers.posted();
-            if let Some((cqe, next)) = self.partial.take() {
-                (self.partial, left) = coalesced(&posted, &mut taken, room, cqe, next);
-            }
-            if matches!(left, Left::Done) && self.partial.is_none() {
-                let cq = &self.rings.cq;
-                while taken.count < room && cq.is_ready(cursor) {
-                    let head = cq.load(cursor, 0);
-                    if head & TYPE_MASK == OKAY {
-                        let (len, hash) = (cq.load(cursor, 1) as u16, cq.load(cursor, 2) as u32);
-                        cursor = cq.next(cursor);
-                        if !take(&posted, &mut taken, len.into(), hash, (head >> 32) as u32) {
-                            left = Left::BadLength;
-                            break;
-                        }
-                    } else if matches!(head & TYPE_MASK, COALESCED_4 | COALESCED_8) {
-                        let cqe = cq.cqe(cursor);
-                        cursor = cq.next(cursor);
-                        (self.partial, left) = coalesced(&posted, &mut taken, room, cqe, 0);
-                        if self.partial.is_some() || !matches!(left, Left::Done) {
-                            break;
-                        }
-                    } else {
-                        left = Left::Rare;
-                        break;
-                    }
-                }
-            }
-            drop(posted);
-            if taken.count > 0 {
-                buffers.receive(taken.count, batch);
-                self.counters.packets.add(taken.count.into());
-                self.counters.bytes.add(taken.bytes);
-            }
-            match left {
-                Left::Done if batch.room() == 0 => break,
-                Left::Done => match self.look(cursor, buffers) {
-                    Ahead::Nothing => break,
-                    Ahead::Nonsense => {
-                        self.counters.bad_completions.add(1);
-                        if self.partial.take().is_none() {
-                            cursor = self.rings.cq.next(cursor);
-                        }
-                    }
-                },
-                Left::Rare => {
-                    self.rare(self.rings.cq.load(cursor, 0) & TYPE_MASK, buffers);
-                    cursor = self.rings.cq.next(cursor);
-                }
-                Left::BadLength => {
-                    self.counters.bad_completions.add(1);
-                    buffers.discard(1);
-                }
+            let left = self.take(&mut cursor, buffers, batch);
+            let full = matches!(left, Left::Done) && batch.room() == 0;
+            if full || !self.go_on(left, &mut cursor, buffers) {
+                break;
             }
         }
-        let completions = cursor.head().wrapping_sub(self.rings.cq.cursor().head());
-        self.counters.completions.add(completions.into());
-        self.rings.cq.set_cursor(cursor);
-        if self.depth - buffers.len() >= self.threshold {
-            self.refill(buffers);
-        }
-        let received = batch.len() - before;
-        let counters = &self.counters;
+        let counters = &*self.counters;
+        let completions = cursor.head().wrapping_sub(start.head());
+        counters.completions.add(completions.into());
         counters.bursts.add(1);
+        let received = batch.len() - before;
         if received == 0 {
             counters.empty.add(1);
         } else if batch.room() == 0 {
             counters.full.add(1);
         }
+        self.rings.cq.set_cursor(cursor);
+        if self.depth - buffers.len() >= self.threshold {
+            self.refill(buffers);
+        }
         received
+    }
+
+    /// Takes packets from the cursor on, while there are packets and room for them.
+    #[inline]
+    fn take<B: RxBuffers>(
+        &mut self,
+        from: &mut CqCursor,
+        buffers: &mut B,
+        batch: &mut Batch,
+    ) -> Left {
+        let cq = &self.rings.cq;
+        let mut cursor = *from;
+        if self.partial.is_none() && !cq.is_ready(cursor) {
+            return Left::Done;
+        }
+        let room = batch.room().min(buffers.len() as usize) as u32;
+        let posted = buffers.posted();
+        let mut taken = Taken::default();
+        let mut left = Left::Done;
+        if let Some((cqe, next)) = self.partial.take() {
+            (self.partial, left) = coalesced(&posted, &mut taken, room, cqe, next);
+        }
+        if matches!(left, Left::Done) && self.partial.is_none() {
+            while taken.count < room {
+                let entries = cq.ahead(cursor, room - taken.count);
+                let here = posted.neighbours(taken.count, room - taken.count);
+                let (packets, bytes) = singles(entries, here);
+                taken.count += packets as u32;
+                taken.bytes += bytes;
+                cursor = cq.skip(cursor, packets as u32);
+                if packets == entries.len().min(here.len()) {
+                    continue;
+                }
+                if !entries.is_ready(packets) {
+                    break;
+                }
+                match entries.load(packets, 0) & TYPE_MASK {
+                    COALESCED_4 => {
+                        let fours = fours(entries, packets, here);
+                        taken.count += fours.packets as u32;
+                        taken.bytes += fours.bytes;
+                        cursor = cq.skip(cursor, fours.completions as u32);
+                        if fours.completions != 0 {
+                            continue;
+                        }
+                    }
+                    COALESCED_8 => {}
+                    OKAY => {
+                        // Of a length that is none, or arrived between the two looks.
+                        let (len, hash) = (cq.load(cursor, 1) as u16, cq.load(cursor, 2) as u32);
+                        let flags = (cq.load(cursor, 0) >> 32) as u32;
+                        cursor = cq.next(cursor);
+                        if take(&posted, &mut taken, len.into(), hash, flags) {
+                            continue;
+                        }
+                        left = Left::BadLength;
+                        break;
+                    }
+                    _ => {
+                        left = Left::Rare;
+                        break;
+                    }
+                }
+                let cqe = cq.cqe(cursor);
+                cursor = cq.next(cursor);
+                (self.partial, left) = coalesced(&posted, &mut taken, room, cqe, 0);
+                if self.partial.is_some() || !matches!(left, Left::Done) {
+                    break;
+                }
+            }
+        }
+        drop(posted);
+        *from = cursor;
+        if taken.count > 0 {
+            buffers.receive(taken.count, batch);
+            self.counters.packets.add(taken.count.into());
+            self.counters.bytes.add(taken.bytes);
+        }
+        left
+    }
+
+    /// Handles what the hot loops left at the cursor, though there was room. False if that was nothing.
+    #[inline]
+    fn go_on<B: RxBuffers>(&mut self, left: Left, cursor: &mut CqCursor, buffers: &mut B) -> bool {
+        match left {
+            Left::Done => match self.look(*cursor, buffers) {
+                Ahead::Nothing => return false,
+                Ahead::Nonsense => {
+                    self.counters.bad_completions.add(1);
+                    if self.partial.take().is_none() {
+                        *cursor = self.rings.cq.next(*cursor);
+                    }
+                }
+            },
+            Left::Rare => {
+                self.rare(self.rings.cq.load(*cursor, 0) & TYPE_MASK, buffers);
+                *cursor = self.rings.cq.next(*cursor);
+            }
+            Left::BadLength => {
+                self.counters.bad_completions.add(1);
+                buffers.discard(1);
+            }
+        }
+        true
     }
 
     /// What stands at the cursor, after the hot loop took all it could though there was room.
@@ -361,12 +416,80 @@ impl RxState {
 /// Writes the metadata of the next packet; false if the length is no packet's.
 #[inline]
 fn take(posted: &impl Noted, taken: &mut Taken, len: u32, hash: u32, flags: u32) -> bool {
-    let good = len != 0 && posted.set_received(taken.count, len, hash, flags);
+    let buffer = posted.neighbours(taken.count, 1);
+    let good = buffer.set_received(0, len, hash, flags);
     if good {
         taken.count += 1;
         taken.bytes += u64::from(len);
     }
     good
+}
+
+/// Takes completions of one packet each, from the first on, into buffers from the first on. Returns how
+/// many, and their bytes.
+#[inline(always)]
+fn singles(entries: Entries<'_>, buffers: impl Neighbours) -> (usize, u64) {
+    let (count, mut bytes) = (entries.len().min(buffers.len()), 0);
+    for index in 0..count {
+        if !entries.is_ready(index) {
+            return (index, bytes);
+        }
+        let head = entries.load(index, 0);
+        if head & TYPE_MASK != OKAY {
+            return (index, bytes);
+        }
+        let len = entries.load(index, 1) as u16;
+        let hash = entries.load(index, 2) as u32;
+        if !buffers.set_received(index, len.into(), hash, (head >> 32) as u32) {
+            return (index, bytes);
+        }
+        bytes += u64::from(len);
+    }
+    (count, bytes)
+}
+
+/// What [`fours`] took.
+struct Fours {
+    completions: usize,
+    packets: usize,
+    bytes: u64,
+}
+
+/// Takes completions of up to four packets each, from entry and buffer `first` on, while all of their
+/// packets fit. A completion of which one does not fit, or makes no sense, is not taken: what was noted
+/// of it is noted again.
+#[inline(never)]
+fn fours(entries: Entries<'_>, first: usize, buffers: impl Neighbours) -> Fours {
+    let (mut at, mut buffer, mut bytes) = (first, first, 0);
+    'all: while at < entries.len() && entries.is_ready(at) {
+        let head = entries.load(at, 0);
+        if head & TYPE_MASK != COALESCED_4 {
+            break;
+        }
+        let flags = (head >> 32) as u32;
+        let (mut next, mut sum) = (buffer, 0);
+        // Packet `i` has its length in dword 2 + 3i, its hash in dword 4 + 3i (§3.6).
+        let dword = |index: usize| (entries.load(at, index / 2) >> (32 * (index & 1))) as u32;
+        for packet in 0..4 {
+            let (len, hash) = (dword(2 + 3 * packet) & 0xFFFF, dword(4 + 3 * packet));
+            if !buffers.set_received(next, len, hash, flags) {
+                // The list ends at length 0.
+                if len == 0 {
+                    break;
+                }
+                break 'all;
+            }
+            next += 1;
+            sum += u64::from(len);
+        }
+        (buffer, bytes) = (next, bytes + sum);
+        at += 1;
+    }
+    Fours {
+        completions: at - first,
+        packets: buffer - first,
+        bytes,
+    }
 }
 
 /// Packets of a coalesced completion at most.

@@ -335,7 +335,7 @@ impl Pool {
         // SAFETY: `take` has initialised it, and it is ours alone.
         let handle = unsafe { one[0].assume_init() };
         // SAFETY: a free line that this thread owns.
-        unsafe { handle.write_first_half(u16::MAX, 0, 0, 0) };
+        unsafe { handle.write_first_half(Handle::first_word(u16::MAX), 0, 0, 0) };
         // SAFETY: the line is ours, and whole.
         Some(unsafe { Mbuf::from_handle(handle) })
     }
@@ -358,9 +358,13 @@ impl Pool {
         if self.fill(slots, count) < count {
             return Err(PoolExhausted { wanted: count });
         }
+        let first_word = Handle::first_word(u16::MAX);
         for slot in slots {
             // SAFETY: `fill` has initialised all of them, with free lines that this thread owns.
-            unsafe { slot.assume_init_read().write_first_half(u16::MAX, 0, 0, 0) };
+            unsafe {
+                slot.assume_init_read()
+                    .write_first_half(first_word, 0, 0, 0)
+            };
         }
         // SAFETY: the next `count` slots hold mbufs now, whole ones and ours.
         unsafe { batch.grow(count) };

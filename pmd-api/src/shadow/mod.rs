@@ -4,7 +4,7 @@ mod rx;
 mod scatter;
 mod tx;
 
-pub use rx::{Posted, RxShadowRing};
+pub use rx::{Addresses, Posted, PostedNeighbours, RxShadowRing};
 pub use scatter::{PostedGroups, ScatterShadowRing};
 pub use tx::{TxPush, TxShadowRing};
 

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 
 use super::Slots;
+use crate::meta::Handle;
 use crate::pool::DataAddress;
 use crate::{Batch, HEADROOM, Pool, pool};
 
@@ -11,7 +12,7 @@ use crate::{Batch, HEADROOM, Pool, pool};
 /// Dropping it sends them home.
 ///
 /// The metadata of a buffer is not looked at on its way: it is written once, when a packet has
-/// arrived in it ([`Posted::set_received`]).
+/// arrived in it ([`PostedNeighbours::set_received`]).
 pub struct RxShadowRing {
     slots: Slots,
     head: u32,
@@ -84,12 +85,12 @@ impl RxShadowRing {
     }
 
     /// Takes up to `count` buffers from the pool, fewer if the pool or the ring runs short, through
-    /// this thread's cache record. Tells `post` for each its number within this call and the
-    /// address at which the packet will start, behind the headroom. Returns how many it took.
+    /// this thread's cache record. Tells `post` in one or two calls where packets will start in them,
+    /// behind the headroom, and the number of the first within this call. Returns how many it took.
     ///
     /// If `post` panics, the buffers are in the ring nevertheless.
     #[inline]
-    pub fn refill(&mut self, count: u32, mut post: impl FnMut(u32, u64)) -> u32 {
+    pub fn refill(&mut self, count: u32, mut post: impl FnMut(u32, Addresses<'_>)) -> u32 {
         let count = count.min(self.room());
         let start = self.tail;
         let (before, after) = self.slots.pieces_mut(start, count);
@@ -104,10 +105,11 @@ impl RxShadowRing {
         let (before, after) = self.slots.pieces(start, got);
         let mut number = 0;
         for piece in [before, after] {
-            // SAFETY: `fill` has initialised these slots.
-            for line in unsafe { piece.assume_init_ref() } {
-                post(number, address.of(*line));
-                number += 1;
+            if !piece.is_empty() {
+                // SAFETY: `fill` has initialised these slots.
+                let lines = unsafe { piece.assume_init_ref() };
+                post(number, Addresses { lines, address });
+                number += lines.len() as u32;
             }
         }
         got
@@ -117,10 +119,10 @@ impl RxShadowRing {
     #[inline]
     pub fn posted(&mut self) -> Posted<'_> {
         Posted {
-            head: self.head as usize,
+            head: self.head,
             len: self.len(),
             data_limit: self.data_limit,
-            port: self.port,
+            first_word: Handle::first_word(self.port),
             slots: &mut self.slots,
             not_sync: PhantomData,
         }
@@ -128,7 +130,7 @@ impl RxShadowRing {
 
     /// Moves up to `count` of the oldest buffers to the end of `batch`, fewer if there are fewer or
     /// the batch is full. Returns how many. They are packets: those for which nothing was
-    /// noted with [`Posted::set_received`] have whatever length their last use left.
+    /// noted with [`PostedNeighbours::set_received`] have whatever length their last use left.
     #[inline]
     pub fn receive(&mut self, count: u32, batch: &mut Batch) -> u32 {
         let room = u32::try_from(batch.room()).unwrap_or(u32::MAX);
@@ -177,13 +179,49 @@ impl std::fmt::Debug for RxShadowRing {
     }
 }
 
-/// The buffers of a receive ring, oldest first. Values, so that a loop keeps them in registers.
+/// Where packets will start in fresh buffers: see [`RxShadowRing::refill`].
+#[derive(Clone, Copy)]
+pub struct Addresses<'a> {
+    lines: &'a [Handle],
+    address: DataAddress,
+}
+
+impl<'a> Addresses<'a> {
+    /// How many.
+    #[inline]
+    pub fn len(self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// All but the first `count`; none, if there are no more.
+    #[inline]
+    pub fn skip(self, count: usize) -> Self {
+        Self {
+            lines: self.lines.get(count..).unwrap_or(&[]),
+            ..self
+        }
+    }
+
+    /// The addresses.
+    #[inline]
+    pub fn iter(self) -> impl ExactSizeIterator<Item = u64> + 'a {
+        self.lines.iter().map(move |line| self.address.of(*line))
+    }
+}
+
+/// The buffers of a receive ring, oldest first.
 pub struct Posted<'a> {
     slots: &'a mut Slots,
-    head: usize,
+    head: u32,
     len: u32,
     data_limit: u32,
-    port: u16,
+    first_word: u64,
     /// It writes through shared borrows, so it stays on one thread.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -201,24 +239,71 @@ impl Posted<'_> {
         self.len == 0
     }
 
-    /// Notes that a packet of `len` bytes has arrived in the `index`-th oldest buffer, with its RSS
-    /// hash and receive word (see [`RxWord`](crate::RxWord)). Writes 32 bytes of metadata and
-    /// reads none. `false`, and nothing is written, if there is no such buffer or the packet is
-    /// longer than it.
+    /// Neighbours: up to `count` buffers from the `from`-th oldest on, fewer where the ring wraps or
+    /// ends.
+    #[inline]
+    pub fn neighbours(&self, from: u32, count: u32) -> PostedNeighbours<'_> {
+        let from = from.min(self.len);
+        let count = count.min(self.len - from);
+        let (before, _) = self.slots.pieces(self.head.wrapping_add(from), count);
+        // SAFETY: slots between head and tail hold lines.
+        let lines = unsafe { before.assume_init_ref() };
+        PostedNeighbours {
+            lines,
+            data_limit: self.data_limit,
+            first_word: self.first_word,
+            one_thread: PhantomData,
+        }
+    }
+}
+
+/// Buffers that are neighbours in a receive ring, numbered from 0. Values, so that a loop keeps them
+/// in registers.
+///
+/// There may be several of the same buffers, so they stay on one thread:
+///
+/// ```compile_fail,E0277
+/// fn on_any_thread<T: Send>() {}
+/// on_any_thread::<pmd_api::PostedNeighbours<'static>>();
+/// ```
+#[derive(Clone, Copy)]
+pub struct PostedNeighbours<'a> {
+    /// Lines of the ring's pool, which are the ring's alone and as free memory is. The ring is
+    /// borrowed by this thread.
+    lines: &'a [Handle],
+    data_limit: u32,
+    first_word: u64,
+    one_thread: PhantomData<&'a Cell<()>>,
+}
+
+impl PostedNeighbours<'_> {
+    /// How many there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Notes that a packet of `len` bytes has arrived in buffer `index`, with its RSS hash and receive
+    /// word (see [`RxWord`](crate::RxWord)). Writes 32 bytes of metadata and reads none. `false`, and
+    /// nothing is written, if there is no such buffer, or the packet is empty or longer than it.
     #[inline]
     #[must_use]
-    pub fn set_received(&self, index: u32, len: u32, hash: u32, rx_word: u32) -> bool {
-        if index >= self.len || len > self.data_limit {
+    pub fn set_received(&self, index: usize, len: u32, hash: u32, rx_word: u32) -> bool {
+        let Some(line) = self.lines.get(index) else {
+            return false;
+        };
+        // Less than nothing is more than any limit.
+        if len.wrapping_sub(1) >= self.data_limit {
             return false;
         }
-        let at = self.head.wrapping_add(index as usize) & self.slots.mask();
-        // SAFETY: slots between head and tail hold lines of this ring's pool, which are this
-        // ring's alone and as free memory is, and the ring is borrowed by this thread; the mask
-        // keeps `at` inside; the length was checked.
-        unsafe {
-            let line = self.slots.slots.get_unchecked(at).assume_init_read();
-            line.write_first_half(self.port, len, hash, rx_word);
-        }
+        // SAFETY: the lines are this thread's alone and as free memory is; the length was checked.
+        unsafe { line.write_first_half(self.first_word, len, hash, rx_word) };
         true
     }
 }
@@ -229,12 +314,30 @@ mod tests {
     use crate::HashType;
     use crate::testing::pool;
 
+    fn refill(ring: &mut RxShadowRing, count: u32, mut post: impl FnMut(u32, u64)) -> u32 {
+        ring.refill(count, |first, addresses| {
+            assert!(addresses.skip(addresses.len() + 1).is_empty());
+            let rest = addresses.skip(1).iter();
+            let all = addresses.iter().take(1).chain(rest);
+            (first..).zip(all).for_each(|(number, at)| post(number, at));
+        })
+    }
+
+    fn set_received(view: &Posted<'_>, index: u32, len: u32, hash: u32, rx_word: u32) -> bool {
+        let neighbours = view.neighbours(index, 2);
+        assert!(!neighbours.set_received(neighbours.len(), 1, 0, 0));
+        neighbours.set_received(0, len, hash, rx_word)
+    }
+
     #[test]
     fn what_was_noted_is_what_is_received() {
         let pool = pool(32, 192, 4, 1);
         let mut ring = RxShadowRing::new(8, pool.clone(), 5);
         let mut posted = Vec::new();
-        assert_eq!(ring.refill(8, |i, address| posted.push((i, address))), 8);
+        assert_eq!(
+            refill(&mut ring, 8, |i, address| posted.push((i, address))),
+            8
+        );
         assert_eq!(
             posted.iter().map(|(i, _)| *i).collect::<Vec<_>>(),
             (0..8).collect::<Vec<_>>()
@@ -242,10 +345,16 @@ mod tests {
         let view = ring.posted();
         assert_eq!(view.len(), 8);
         // TCP over IPv4, checksums right, VLAN 7.
-        assert!(view.set_received(0, 60, 0xABCD_EF01, 1 << 17 | 1 << 25 | 1 << 27 | 0x1007));
-        assert!(view.set_received(1, 64, 0, 0));
-        assert!(!view.set_received(2, 65, 0, 0));
-        assert!(!view.set_received(8, 60, 0, 0));
+        assert!(set_received(
+            &view,
+            0,
+            60,
+            0xABCD_EF01,
+            1 << 17 | 1 << 25 | 1 << 27 | 0x1007
+        ));
+        assert!(set_received(&view, 1, 64, 0, 0));
+        assert!(!set_received(&view, 2, 65, 0, 0) && !set_received(&view, 2, 0, 0, 0));
+        assert!(!set_received(&view, 8, 60, 0, 0));
 
         let mut batch = Batch::with_capacity(4);
         assert_eq!(ring.receive(2, &mut batch), 2);
@@ -276,7 +385,7 @@ mod tests {
     fn receiving_stops_at_the_end_of_the_ring_and_of_the_batch() {
         let pool = pool(32, 192, 0, 0);
         let mut ring = RxShadowRing::new(4, pool.clone(), 0);
-        ring.refill(4, |_, _| {});
+        refill(&mut ring, 4, |_, _| {});
         let mut batch = Batch::with_capacity(3);
         assert_eq!(ring.receive(u32::MAX, &mut batch), 3);
         assert_eq!(ring.receive(1, &mut batch), 0);
@@ -293,10 +402,10 @@ mod tests {
         let mut ring = RxShadowRing::new(16, pool.clone(), 0);
         let kept = pool.alloc();
         let mut posted = 0;
-        assert_eq!(ring.refill(16, |_, _| posted += 1), 9);
-        assert_eq!(ring.refill(16, |_, _| posted += 1), 0);
+        assert_eq!(refill(&mut ring, 16, |_, _| posted += 1), 9);
+        assert_eq!(refill(&mut ring, 16, |_, _| posted += 1), 0);
         drop(kept);
-        assert_eq!(ring.refill(16, |_, _| posted += 1), 1);
+        assert_eq!(refill(&mut ring, 16, |_, _| posted += 1), 1);
         assert_eq!((posted, ring.len(), pool.available()), (10, 10, 0));
         assert_eq!(ring.discard(3), 3);
         assert_eq!((ring.len(), pool.available()), (7, 3));
@@ -309,8 +418,11 @@ mod tests {
         let pool = pool(10, 192, 0, 0);
         let mut ring = RxShadowRing::new(3, pool.clone(), 0);
         assert_eq!(ring.capacity(), 4);
-        assert_eq!(ring.refill(9, |_, _| {}), 4);
-        assert_eq!((ring.room(), ring.refill(1, |_, _| unreachable!())), (0, 0));
+        assert_eq!(refill(&mut ring, 9, |_, _| {}), 4);
+        assert_eq!(
+            (ring.room(), refill(&mut ring, 1, |_, _| unreachable!())),
+            (0, 0)
+        );
     }
 
     #[test]
@@ -319,17 +431,17 @@ mod tests {
         let mut ring = RxShadowRing::with_cursor(16, pool.clone(), 0, u32::MAX - 20);
         let mut posted = std::collections::VecDeque::new();
         for turn in 0..30 {
-            ring.refill(11, |_, address| posted.push_back(address));
+            refill(&mut ring, 11, |_, address| posted.push_back(address));
             let count = 1 + turn % 7;
             let view = ring.posted();
             for i in 0..count {
-                assert!(view.set_received(i, i, i, 0));
+                assert!(set_received(&view, i, i + 1, i, 0));
             }
             let mut batch = Batch::with_capacity(16);
             assert_eq!(ring.receive(count, &mut batch), count);
             for (i, mbuf) in batch.iter().enumerate() {
                 assert_eq!(Some(mbuf.data_address()), posted.pop_front());
-                assert_eq!(mbuf.data_len(), i);
+                assert_eq!(mbuf.data_len(), i + 1);
             }
         }
         assert!(ring.tail < 1000);
@@ -348,7 +460,7 @@ mod tests {
         drop(large);
         for pool in [pool, other] {
             let mut ring = RxShadowRing::new(2, pool.clone(), 0);
-            ring.refill(2, |_, _| {});
+            refill(&mut ring, 2, |_, _| {});
             let mut batch = Batch::with_capacity(2);
             ring.receive(2, &mut batch);
             for mbuf in &batch {
