@@ -264,7 +264,10 @@ fn every_mistake_is_answered_and_the_prompt_goes_on() {
             "port reset 0",
             "Can not reset port(s), please stop port(s) first.",
         ),
-        ("port 0 rxq 5 stop", "Invalid rxq queue_id=5"),
+        (
+            "port 0 rxq 5 stop",
+            "Invalid RX queue 5 (must be < nb_rxq=1)",
+        ),
         ("port 0 rxq 0 stop", "Function not supported in PMD"),
         (
             "port config 0 rss-hash-key ipv4 00",
@@ -274,7 +277,10 @@ fn every_mistake_is_answered_and_the_prompt_goes_on() {
             "show port 0 rss reta 65 (0x1)",
             "Invalid redirection table size: 65 (1-64)",
         ),
-        ("show port 0 rss reta 64 0x1", "expected a mask"),
+        (
+            "show port 0 rss reta 64 0x1",
+            "Invalid string: 0x1 for reta masks",
+        ),
         ("show device info 1:2.3", "Device 1:2.3 is not found"),
         ("tx_vlan set 0 5", "Please stop port 0 first"),
         ("port config mtu 0 65536", "`65536`: expected an MTU"),
@@ -285,6 +291,15 @@ fn every_mistake_is_answered_and_the_prompt_goes_on() {
         ("set capture tx 0 off", "there is no capture of tx"),
         ("help nothing", "expected control, display"),
         ("port stop 0", ""),
+        (
+            "port config all rxq 65",
+            "(65) can't be greater than max_rx_queues (64) of port 0",
+        ),
+        (
+            "port config all txd 1",
+            "txd (1) can't be less than min_txds (64) of port 0",
+        ),
+        ("port config all txq 0", "should be non zero"),
         (
             "tx_vlan set 0 4096",
             "Invalid vlan_id 4096 (must be < 4096)",

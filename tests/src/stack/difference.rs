@@ -55,7 +55,9 @@ impl Comparison {
                 self.equal += ours.lines.len();
                 continue;
             }
-            let (left, right) = (self.rest(theirs, true), self.rest(ours, false));
+            let applied = self.applied(theirs, ours);
+            let left = self.rest(theirs, true, &applied);
+            let right = self.rest(ours, false, &applied);
             if left == right {
                 self.equal += left.len();
                 continue;
@@ -74,12 +76,27 @@ impl Comparison {
         }
     }
 
+    /// The differences that these answers have: those of which each side with lines has some.
+    fn applied(&self, theirs: &Reply, ours: &Reply) -> Vec<usize> {
+        let has = |reply: &Reply, wanted: &[&str]| {
+            let mut lines = reply.lines.iter().map(|line| shape(line));
+            wanted.is_empty() || lines.any(|line| wanted.iter().any(|one| fits(one, &line)))
+        };
+        let is_applied = |one: &Difference| {
+            ours.command.starts_with(one.commands) && has(theirs, one.theirs) && has(ours, one.ours)
+        };
+        let all = self.differences.iter().enumerate();
+        all.filter(|(_, one)| is_applied(one))
+            .map(|(at, _)| at)
+            .collect()
+    }
+
     /// The lines of an answer, each difference that is allowed replaced by its reason, or by nothing
     /// where only one of both has lines.
-    fn rest(&mut self, answer: &Reply, is_theirs: bool) -> Vec<String> {
+    fn rest(&mut self, reply: &Reply, is_theirs: bool, applied: &[usize]) -> Vec<String> {
         let mut rest: Vec<String> = Vec::new();
-        for line in answer.lines.iter().map(|line| shape(line)) {
-            match self.find(&answer.command, &line, is_theirs) {
+        for line in reply.lines.iter().map(|line| shape(line)) {
+            match self.find(&line, is_theirs, applied) {
                 None if line.is_empty() && rest.last().is_some_and(String::is_empty) => {}
                 None => rest.push(line),
                 Some(one) if one.theirs.is_empty() || one.ours.is_empty() => {}
@@ -90,19 +107,19 @@ impl Comparison {
         rest
     }
 
-    fn find(&mut self, command: &str, line: &str, is_theirs: bool) -> Option<&'static Difference> {
-        let fits = |wanted: &str| match wanted.strip_suffix('…') {
-            Some(beginning) => line.starts_with(beginning),
-            None => line == wanted,
-        };
-        for (one, seen) in self.differences.iter().zip(&mut self.seen) {
+    fn find(
+        &mut self,
+        line: &str,
+        is_theirs: bool,
+        applied: &[usize],
+    ) -> Option<&'static Difference> {
+        for number in applied {
+            let (one, seen) = (&self.differences[*number], &mut self.seen[*number]);
             let (lines, first) = match is_theirs {
                 true => (one.theirs, 0),
                 false => (one.ours, one.theirs.len()),
             };
-            if command.starts_with(one.commands)
-                && let Some(at) = lines.iter().position(|wanted| fits(wanted))
-            {
+            if let Some(at) = lines.iter().position(|wanted| fits(wanted, line)) {
                 seen[first + at] = true;
                 return Some(one);
             }
@@ -127,5 +144,13 @@ impl Comparison {
             );
         }
         self.equal
+    }
+}
+
+/// Whether a line is the one that is wanted, or begins as it.
+fn fits(wanted: &str, line: &str) -> bool {
+    match wanted.strip_suffix('…') {
+        Some(beginning) => line.starts_with(beginning),
+        None => line == wanted,
     }
 }

@@ -19,6 +19,7 @@ mod settings;
 mod show;
 
 use std::io::Write;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
@@ -169,11 +170,17 @@ impl Prompt<'_, '_> {
 
     /// A number, or what was expected is told.
     fn number(&self, word: &str, what: &str) -> Result<Option<usize>, Error> {
-        let number = word.parse::<u32>().ok();
+        let number: Option<u32> = self.parsed(word, what)?;
+        Ok(number.map(|number| number as usize))
+    }
+
+    /// Any kind of number, likewise.
+    fn parsed<N: FromStr>(&self, word: &str, what: &str) -> Result<Option<N>, Error> {
+        let number = word.parse().ok();
         if number.is_none() {
             complain(&format!("`{word}`: expected {what}"));
             say("Bad arguments\n")?;
         }
-        Ok(number.map(|number| number as usize))
+        Ok(number)
     }
 }

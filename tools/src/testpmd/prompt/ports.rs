@@ -124,9 +124,8 @@ pub fn mtu(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
     let Some(number) = prompt.port(words[0])? else {
         return Ok(());
     };
-    let Ok(mtu) = words[1].parse::<u16>() else {
-        complain(&format!("`{}`: expected an MTU in bytes", words[1]));
-        return say("Bad arguments\n");
+    let Some(mtu) = prompt.parsed::<u16>(words[1], "an MTU in bytes")? else {
+        return Ok(());
     };
     if let Err(error) = prompt.session.ports[number].set_mtu(mtu.into()) {
         complain(&format!("Set MTU failed. diag=-22: {error}"));
@@ -136,7 +135,7 @@ pub fn mtu(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
 
 /// `port config all rxq|txq|rxd|txd N`.
 pub fn queues(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
-    let Some(value) = prompt.number(words[1], "a number")? else {
+    let Some(value) = prompt.parsed::<u16>(words[1], "a number")? else {
         return Ok(());
     };
     let session = &mut prompt.session;
@@ -144,19 +143,35 @@ pub fn queues(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> 
         complain("Please stop all ports first");
         return Ok(());
     }
-    let depth = u32::try_from(value)
-        .ok()
-        .filter(|depth| *depth >= MIN_DEPTH);
-    let count = u16::try_from(value).ok().filter(|count| *count > 0);
-    match (words[0], count, depth) {
-        ("rxq", Some(count), _) => session.args.rxq = count,
-        ("txq", Some(count), _) => session.args.txq = count,
-        ("rxd", _, Some(depth)) => session.args.rxd = depth,
-        ("txd", _, Some(depth)) => session.args.txd = depth,
-        (what, ..) => {
-            complain(&format!("{what} {value}: out of range"));
-            return Ok(());
-        }
+    for port in &session.ports {
+        let info = port.info();
+        let (least, most, limit) = match words[0] {
+            "rxq" => (0, info.max_rx_queues.into(), "rx_queues"),
+            "txq" => (0, info.max_tx_queues.into(), "tx_queues"),
+            "rxd" => (MIN_DEPTH, info.max_depth, "rxds"),
+            _ => (MIN_DEPTH, info.max_depth, "txds"),
+        };
+        let (what, number) = (words[0], port.number);
+        let (than, limit) = match u32::from(value) {
+            value if value > most => ("greater", format!("max_{limit} ({most})")),
+            value if value < least => ("less", format!("min_{limit} ({least})")),
+            _ => continue,
+        };
+        complain(&format!(
+            "Fail: input {what} ({value}) can't be {than} than {limit} of port {number}"
+        ));
+        return Ok(());
+    }
+    if value == 0 {
+        complain("Warning: Either rx or tx queues should be non zero");
+        return Ok(());
+    }
+    let args = &mut session.args;
+    match words[0] {
+        "rxq" => args.rxq = value,
+        "txq" => args.txq = value,
+        "rxd" => args.rxd = value.into(),
+        _ => args.txd = value.into(),
     }
     session.plan_queues();
     Ok(())
@@ -175,10 +190,10 @@ pub fn queue(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
         _ => prompt.session.queues.tx,
     };
     if queue >= queues.into() {
+        let way = if words[1] == "rxq" { "RX" } else { "TX" };
         complain(&format!(
-            "Invalid {} queue_id={queue}: queues end at {}",
-            words[1],
-            queues - 1
+            "Invalid {way} queue {queue} (must be < nb_{}={queues})",
+            words[1]
         ));
         return Ok(());
     }

@@ -64,11 +64,8 @@ pub fn reta(prompt: &mut Prompt<'_, '_>, words: &[&str]) -> Result<(), Error> {
         .and_then(|rest| rest.strip_suffix(')'));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim_start_matches("0x"), 16).ok());
     let Some(mask) = mask else {
-        complain(&format!(
-            "`{}`: expected a mask of entries, as in (0xff)",
-            words[2]
-        ));
-        return say("Bad arguments\n");
+        complain(&format!("Invalid string: {} for reta masks", words[2]));
+        return Ok(());
     };
     let port = prompt.session.ports[number].open();
     let table = port.and_then(Port::rss_table).unwrap_or([0; RSS_TABLE]);
