@@ -64,6 +64,23 @@ fn takes_what_is_there_without_an_address(stack: &Stack, column: Column) -> Stri
     "yes, all".to_owned()
 }
 
+fn runs_on_a_physical_function(stack: &Stack, column: Column) -> String {
+    if !column.is_ours() {
+        return "since 25.07".to_owned();
+    }
+    let (model, eal) = (format!("{},pf=on", model()), "DEVICE");
+    let session = Session::start(stack, column, &model, eal, APP);
+    let mut session = session.on_its_libraries(stack);
+    session.wait_until("forwarding", |text| text.contains("RX queue: 0"));
+    let outcome = session.stop();
+    let _counted = outcome.clean();
+    let text = outcome.ended.stdout.to_lowercase();
+    for (port, mac) in [MAC, OTHER].iter().enumerate() {
+        assert!(text.contains(&format!("\nport {port}: {mac}")), "{text}");
+    }
+    "yes".to_owned()
+}
+
 fn refuses_a_mac_that_no_port_has(stack: &Stack, column: Column) -> String {
     for word in ["-a ", "--vdev="] {
         let provider = column.provider();
@@ -106,5 +123,6 @@ situations! {
     takes_vdev_for_the_same_as_azures_guide_writes_it
     takes_all_ports_of_a_pci_address_alone
     takes_what_is_there_without_an_address
+    runs_on_a_physical_function
     refuses_a_mac_that_no_port_has
 }

@@ -108,6 +108,9 @@ pub struct DeviceConfig {
     pub driver_id: u32,
     /// Whether the system tells the driver id; otherwise it must be probed.
     pub netlink: bool,
+    /// Whether it is a physical function (PCI id 1414:00b9) and no virtual one (1414:00ba). To users of
+    /// uverbs both are the same.
+    pub physical: bool,
     /// NUMA node of the function.
     pub numa_node: Option<u32>,
     /// 1 to 16 ports.
@@ -134,6 +137,7 @@ impl DeviceConfig {
             kernel,
             driver_id: kernel.driver_id(),
             netlink: true,
+            physical: false,
             numa_node: None,
             ports: vec![PortConfig::default()],
             limits: Limits::of(kernel),

@@ -164,7 +164,10 @@ impl Sysfs {
             ),
             (
                 "uevent",
-                format!("DRIVER=mana\nPCI_CLASS=20000\nPCI_ID=1414:00BA\nPCI_SLOT_NAME={pci}"),
+                format!(
+                    "DRIVER=mana\nPCI_CLASS=20000\nPCI_ID={:04X}:{:04X}\nPCI_SLOT_NAME={pci}",
+                    device.vendor_id, device.device_id
+                ),
             ),
         ] {
             text(&folder.join(name), &value)?;
@@ -339,6 +342,25 @@ mod tests {
         let mut list = Vec::new();
         all(folder, &mut list);
         list
+    }
+
+    #[test]
+    fn a_physical_function_is_told_by_its_pci_id() {
+        for (text, id) in [("model0", "00ba"), ("model0,pf=on", "00b9")] {
+            let model = Model::new(ModelConfig {
+                devices: vec![parse_device(text).unwrap()],
+                doorbells: DoorbellMode::Stepped,
+            })
+            .unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path().join("sys");
+            let _tool = Sysfs::write(&root, &model, &[]).unwrap();
+            let function = root.join("bus/pci/devices/7870:00:00.0");
+            let read = |name: &str| fs::read_to_string(function.join(name)).unwrap();
+            assert_eq!(read("device").trim(), format!("0x{id}"));
+            let line = format!("PCI_ID=1414:{}\n", id.to_uppercase());
+            assert!(read("uevent").contains(&line));
+        }
     }
 
     #[test]

@@ -223,17 +223,19 @@ fn other_vendors_devices_are_no_candidates_and_without_mana_there_is_no_device()
 
 #[test]
 fn the_physical_function_is_a_mana_device_too() {
-    let model = machine(vec![device(Kernel::V6_12, 1)]);
-    let system = Altered {
-        devices: |devices| devices[0].device_id = 0x00b9,
-        ..Altered::new(&model)
-    };
-    assert_eq!(
-        Port::open(&system.share(), &Selector::default())
-            .unwrap()
-            .len(),
-        1
-    );
+    for kernel in Kernel::ALL {
+        let config = DeviceConfig {
+            physical: true,
+            ..device(kernel, 2)
+        };
+        let model = machine(vec![config, device(kernel, 1)]);
+        let ports = Port::open(&model.system(), &Selector::default()).unwrap();
+        let ids: Vec<_> = ports.iter().map(|port| port.info().pci_ids).collect();
+        assert_eq!(ids, [(0x1414, 0x00b9), (0x1414, 0x00b9), (0x1414, 0x00ba)]);
+        for port in ports {
+            port.close().unwrap();
+        }
+    }
 }
 
 fn no_node(_: &uverbs_abi::IbDevice) -> Option<SystemError> {

@@ -24,6 +24,7 @@ const OPTIONS: &[&str] = &[
     "netdev",
     "driver-id",
     "netlink",
+    "pf",
     "pci",
     "adapter-mtu",
     "numa-node",
@@ -69,6 +70,7 @@ pub const DEVICE_HELP: &str = "\
     netdev=up|down        state of the kernel's interfaces, or, repeated, of the next (default down)
     driver-id=N           the kernel's driver id (default 20, of 5.15-azure 19)
     netlink=on|off        whether the kernel tells it (default on)
+    pf=on|off             whether it is a physical function, 1414:00b9 (default off: 1414:00ba)
     pci=DDDD:BB:DD.F      address on the bus (default 7870:00:00.0 and following)
     adapter-mtu=BYTES     largest frame of every port, or, repeated, of the next (default 9014)
     numa-node=N coalescing=1..4 vport-offset=N first-queue-id=N first-cq-id=N
@@ -94,6 +96,7 @@ pub const DEVICE_HELP: &str = "\
 /// | `netdev=up` `down` | state of every netdev; repeated: of the next | down |
 /// | `driver-id=N` | the kernel's driver id | 20, of 5.15-azure 19 |
 /// | `netlink=on` `off` | whether the system tells the driver id | on |
+/// | `pf=on` `off` | whether it is a physical function ([`DeviceConfig::physical`]) | off |
 /// | `pci=dddd:bb:dd.f` | address on the bus | 7870:00:00.0 for the first device, and so on |
 /// | `adapter-mtu=BYTES` | [`PortConfig::adapter_mtu`] of every port; repeated: of the next | 9014 |
 /// | `numa-node=N` | [`DeviceConfig::numa_node`] | none |
@@ -136,6 +139,7 @@ struct Given {
     netdevs: Vec<bool>,
     driver_id: Option<u32>,
     netlink: Option<bool>,
+    physical: Option<bool>,
     pci: Option<PciAddress>,
     adapter_mtus: Vec<u32>,
     numbers: Vec<(&'static Number, u64)>,
@@ -177,6 +181,7 @@ impl Given {
                 number(option, value, "a number such as 20 or 19")?,
             ),
             "netlink" => once(&mut self.netlink, option, choice("netlink", value, SWITCH)?),
+            "pf" => once(&mut self.physical, option, choice("pf", value, SWITCH)?),
             "pci" => once(
                 &mut self.pci,
                 option,
@@ -240,6 +245,7 @@ impl Given {
         device.ports = (0..ports).map(port).collect();
         device.driver_id = self.driver_id.unwrap_or(device.driver_id);
         device.netlink = self.netlink.unwrap_or(device.netlink);
+        device.physical = self.physical.unwrap_or(device.physical);
         device.pci = self.pci;
         for (number, value) in self.numbers {
             if !(number.set)(&mut device, value) {

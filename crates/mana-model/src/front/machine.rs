@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use uverbs_abi::ids::{DEVICE_MANA_PF, DEVICE_MANA_VF};
 use uverbs_abi::{Errno, Mac, Netdev, PciAddress};
 
 use super::context::Context;
@@ -40,6 +41,8 @@ pub(crate) struct Function {
     pub(crate) pci: PciAddress,
     pub(crate) driver_id: u32,
     pub(crate) netlink: bool,
+    /// PCI device id.
+    pub(crate) device_id: u16,
     pub(crate) numa_node: Option<u32>,
     pub(crate) rules: &'static Rules,
     pub(crate) limits: Limits,
@@ -93,6 +96,10 @@ impl Machine {
                 pci,
                 driver_id: config.driver_id,
                 netlink: config.netlink,
+                device_id: match config.physical {
+                    true => DEVICE_MANA_PF,
+                    false => DEVICE_MANA_VF,
+                },
                 numa_node: config.numa_node,
                 rules,
                 limits: config.limits.clone(),

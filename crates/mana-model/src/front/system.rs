@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use uverbs_abi::ids::{DEVICE_MANA_VF, VENDOR_MICROSOFT};
+use uverbs_abi::ids::VENDOR_MICROSOFT;
 use uverbs_abi::{Errno, IbDevice, Netdev, System, SystemError, SystemKind, Transport};
 
 use super::machine::KernelPort;
@@ -31,7 +31,7 @@ impl System for ModelSystem {
                     node: ib.node.clone(),
                     pci: function.pci,
                     vendor_id: VENDOR_MICROSOFT,
-                    device_id: DEVICE_MANA_VF,
+                    device_id: function.device_id,
                     driver_id: function.netlink.then_some(function.driver_id),
                     numa_node: function.numa_node,
                 })

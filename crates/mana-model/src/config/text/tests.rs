@@ -38,12 +38,13 @@ fn macs_are_given_to_ports_in_order_and_count_them() {
 #[test]
 fn every_option_reaches_its_field() {
     let device = parse_device(
-        "model0,kernel=7.3,netdev=up,driver-id=19,netlink=off,ports=2,link=pair,pci=c0de:01:1f.7",
+        "model0,kernel=7.3,netdev=up,driver-id=19,netlink=off,ports=2,link=pair,pf=on,pci=c0de:01:1f.7",
     )
     .unwrap();
     assert_eq!((device.kernel, device.driver_id), (Kernel::V7_3, 19));
     assert_eq!(device.limits.max_qp_wr, 2048);
-    assert!(!device.netlink);
+    assert!(!device.netlink && device.physical);
+    assert!(!parse_device("model0,pf=off").unwrap().physical);
     assert_eq!(device.pci.unwrap().to_string(), "c0de:01:1f.7");
     for port in &device.ports {
         assert!(port.netdev_up);
@@ -158,6 +159,7 @@ fn an_unknown_name_is_answered_with_the_valid_ones_and_the_nearest() {
         ("model0,kernel=6.2", "`6.12`", "7.3"),
         ("model0,netdev=upp", "`up`", "down"),
         ("model0,netlink=onn", "`on`", "off"),
+        ("model0,pf=onn", "`on`", "off"),
         ("model0,pci=1:2", "1:2", "dddd:bb:dd.f"),
     ] {
         let message = message(text);

@@ -38,6 +38,9 @@ impl DeviceConfig {
         if !self.netlink {
             text.option("netlink", "off");
         }
+        if self.physical {
+            text.option("pf", "on");
+        }
         for number in NUMBERS {
             if let Some(value) = (number.get)(self)
                 && (number.get)(&usual) != Some(value)

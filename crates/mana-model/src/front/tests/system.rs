@@ -42,6 +42,20 @@ fn the_driver_id_is_told_only_with_netlink() {
 }
 
 #[test]
+fn a_physical_function_has_its_own_pci_id_and_is_served_as_a_virtual_one() {
+    for (option, id) in [("", 0x00BA), (",pf=off", 0x00BA), (",pf=on", 0x00B9)] {
+        in_each_kernel(option, |_, model| {
+            let list = system(model).ib_devices().unwrap();
+            assert!(!list.is_empty());
+            for device in list {
+                assert_eq!((device.vendor_id, device.device_id), (0x1414, id));
+                assert!(system(model).open(&device).is_ok());
+            }
+        });
+    }
+}
+
+#[test]
 fn every_port_has_a_netdev_with_a_name_of_its_own() {
     let texts = [
         "model0,mac=00:0d:3a:76:3b:d0,ports=2,netdev=up",
