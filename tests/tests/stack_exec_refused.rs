@@ -217,6 +217,16 @@ fn what_is_no_program_is_told_with_what_to_do() {
     ] {
         place.assert_refused(&["--", &program], 1, parts);
     }
+    // Built for another C library: its loader is not there.
+    let foreign = place.path("foreign");
+    let mut bytes = fs::read(place.path("program")).unwrap();
+    let loader = b"/ld-linux-x86-64.so.2\0";
+    let at = bytes.windows(loader.len()).position(|it| it == loader);
+    bytes[at.expect("a program of the GNU C library") + 1] = b'x';
+    fs::write(&foreign, bytes).unwrap();
+    set_mode(&foreign, 0o755);
+    let parts = ["No such file", "dynamic loader that it names is not there"];
+    place.assert_refused(&["--", &text(&foreign), "threads"], 1, &parts);
     for (words, parts) in [
         (&["ls"][..], &["put `--` before the program"][..]),
         (&["--"], &["expected a program behind `--`"]),
