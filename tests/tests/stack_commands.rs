@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use conformance::stack::{Column, Outcome, Session, Stack};
+use conformance::stack::{Column, Outcome, Session, Stack, tcpdump};
 use conformance::{capture, situations};
 
 /// Types these commands at the prompt, and quits.
@@ -68,7 +68,10 @@ fn has_the_device_insert_a_vlan_tag(stack: &Stack, column: Column) -> String {
         assert_eq!(frame[12..16], [0x81, 0x00, 0x01, 0x23], "{frame:02x?}");
         assert_eq!(frame.len(), 68);
     }
-    format!("{} of {} tagged", frames.len(), frames.len())
+    let seen = tcpdump(stack, "-e", &file);
+    let tagged = seen.matches("vlan 291, p 0, ethertype IPv4").count();
+    assert_eq!(tagged, frames.len(), "{seen}");
+    format!("{tagged} of {} tagged, also by tcpdump", frames.len())
 }
 
 /// A generator's frames, which the port only receives.
@@ -112,17 +115,9 @@ fn receives(stack: &Stack, column: Column, queues: u32) -> String {
     format!("{COUNT} of {COUNT}")
 }
 
-fn receives_all_of_a_generator_in_rxonly_on_one_queue(stack: &Stack, column: Column) -> String {
-    receives(stack, column, 1)
-}
-
-fn receives_all_of_a_generator_in_rxonly_on_four_queues(stack: &Stack, column: Column) -> String {
-    receives(stack, column, 4)
-}
-
 situations! {
     starts_and_stops_its_port_50_times_and_sends_each_time
     has_the_device_insert_a_vlan_tag
-    receives_all_of_a_generator_in_rxonly_on_one_queue
-    receives_all_of_a_generator_in_rxonly_on_four_queues
+    receives_all_of_a_generator_in_rxonly_on_one_queue = |stack, column| receives(stack, column, 1);
+    receives_all_of_a_generator_in_rxonly_on_four_queues = |stack, column| receives(stack, column, 4);
 }

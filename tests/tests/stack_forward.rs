@@ -4,21 +4,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use conformance::stack::{Column, Outcome, Session, Stack, Stats, Stream};
+use conformance::stack::{Column, Outcome, Session, Stack, Stats, Stream, tcpdump};
 use conformance::{capture, packets, rfc1071, situations};
+use mana_model::PortCounters;
+use mana_model::control::Client;
 
 /// Packets of a burst: what the driver in C has sent and not yet counted on a queue when it stops,
 /// because it counts at completion (reference/mana-hardware.md §8 no. 39).
 const BURST: u64 = 32;
-/// Bytes of a capture that the model may not have written yet when nothing moves any more.
-const UNWRITTEN: u64 = 8 * 1024;
-/// How long what remains of a source may take when all but that was seen: some hundred packets.
-const REMAINS: Duration = Duration::from_millis(500);
-/// Bytes of a capture's head, and beside each frame.
-const HEAD: u64 = 24;
-const RECORD: u64 = 16;
+/// Packets that are enough where there is no end of them.
+const MANY: u64 = 2_000;
 
 /// Files of one run.
 struct Files(tempfile::TempDir);
@@ -33,40 +30,30 @@ impl Files {
     }
 }
 
-/// Runs a testpmd until the capture `file` has `size` bytes.
+/// Runs a testpmd until the model has sent so many frames, and stops it. Captures are whole then.
 #[track_caller]
-fn until(stack: &Stack, column: Column, model: &str, app: &str, file: &Path, size: u64) -> Session {
-    let app = format!("--auto-start --total-num-mbufs=16384 {app}");
-    let mut session = Session::start(stack, column, model, "DEVICE", &app).on_its_libraries(stack);
-    let end = Instant::now() + Duration::from_secs(30);
-    let length = || fs::metadata(file).map_or(0, |metadata| metadata.len());
-    while length() < size {
-        let written = length();
-        let late = Instant::now() > end || session.has_ended();
-        if late {
-            let said = session.stop();
-            panic!("{written} of {size} bytes left the model: {}", said.ended);
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    session
-}
-
-/// As [`until`], with nothing more to come: waits for the rest of `size` that was not written.
-#[track_caller]
-fn drained(
+fn until(
     stack: &Stack,
     column: Column,
     model: &str,
     app: &str,
-    file: &Path,
-    size: u64,
-) -> Outcome {
+    sent: u64,
+) -> (Outcome, PortCounters) {
+    let files = Files::new();
+    let socket = files.path("control");
+    let options = [
+        format!("--vdev={model}"),
+        format!("--control={}", socket.display()),
+    ];
     // What comes before forwarding begins would be dropped.
-    let app = format!("--no-flush-rx {app}");
-    let session = until(stack, column, model, &app, file, size - UNWRITTEN);
-    std::thread::sleep(REMAINS);
-    session.stop()
+    let app = format!("--auto-start --no-flush-rx --total-num-mbufs=16384 {app}");
+    let session = Session::start_with(stack, column, &options, "DEVICE", &app);
+    let mut session = session.on_its_libraries(stack);
+    let client = Client::wait_for(&socket, Duration::from_secs(20)).expect("the model listens");
+    let counters = || client.port(0).counters().expect("the model answers");
+    session.wait_while("frames", || counters().tx_frames < sent);
+    let counters = counters();
+    (session.stop(), counters)
 }
 
 fn frames(file: &Path) -> Vec<Vec<u8>> {
@@ -94,7 +81,7 @@ fn sends(stack: &Stack, column: Column, queues: u32) -> String {
     let file = files.path("sent.pcap");
     let model = format!("model0,link=pcap:tx={}", file.display());
     let app = format!("--forward-mode=txonly --txq={queues} --rxq={queues} --txd=128 --rxd=128");
-    let outcome = until(stack, column, &model, &app, &file, 100_000).stop();
+    let (outcome, _) = until(stack, column, &model, &app, MANY);
     let stats = outcome.clean();
     let left = frames(&file).len() as u64;
     assert_sent(column, &stats, left);
@@ -108,22 +95,6 @@ fn sends(stack: &Stack, column: Column, queues: u32) -> String {
     format!("{left} left, {} counted", stats.tx)
 }
 
-fn counts_in_txonly_on_one_queue_what_left(stack: &Stack, column: Column) -> String {
-    sends(stack, column, 1)
-}
-
-fn counts_in_txonly_on_two_queues_what_left(stack: &Stack, column: Column) -> String {
-    sends(stack, column, 2)
-}
-
-fn counts_in_txonly_on_four_queues_what_left(stack: &Stack, column: Column) -> String {
-    sends(stack, column, 4)
-}
-
-fn counts_in_txonly_on_eight_queues_what_left(stack: &Stack, column: Column) -> String {
-    sends(stack, column, 8)
-}
-
 /// A generator's frames, all of which the port has buffers for.
 fn receives(stack: &Stack, column: Column, queues: u32) -> String {
     const COUNT: u64 = 20_000;
@@ -134,30 +105,14 @@ fn receives(stack: &Stack, column: Column, queues: u32) -> String {
         file.display()
     );
     let app = format!("--forward-mode=macswap --txq={queues} --rxq={queues} --txd=256 --rxd=256");
-    let size = HEAD + 2 * COUNT * (RECORD + 60);
-    let outcome = drained(stack, column, &model, &app, &file, size);
+    let (outcome, counted) = until(stack, column, &model, &app, COUNT);
     let stats = outcome.clean();
+    assert_eq!((counted.rx_frames, counted.tx_frames), (COUNT, COUNT));
     assert_eq!(frames(&file).len() as u64, 2 * COUNT);
     assert_eq!((stats.rx, stats.rx_dropped), (COUNT, 0), "{stats:?}");
     assert_eq!(stats.tx_dropped, 0, "{stats:?}");
     assert_sent(column, &stats, COUNT);
     format!("{COUNT} of {COUNT}")
-}
-
-fn forwards_all_of_a_generator_by_macswap_on_one_queue(stack: &Stack, column: Column) -> String {
-    receives(stack, column, 1)
-}
-
-fn forwards_all_of_a_generator_by_macswap_on_two_queues(stack: &Stack, column: Column) -> String {
-    receives(stack, column, 2)
-}
-
-fn forwards_all_of_a_generator_by_macswap_on_four_queues(stack: &Stack, column: Column) -> String {
-    receives(stack, column, 4)
-}
-
-fn forwards_all_of_a_generator_by_macswap_on_eight_queues(stack: &Stack, column: Column) -> String {
-    receives(stack, column, 8)
 }
 
 /// What is in flight when forwarding stops has left and come back, but was not received.
@@ -169,7 +124,7 @@ fn circulates(stack: &Stack, column: Column, queues: u32) -> String {
         "--forward-mode=io --tx-first --txonly-multi-flow --txq={queues} --rxq={queues} --txd=128 \
          --rxd=128"
     );
-    let outcome = until(stack, column, &model, &app, &file, 100_000).stop();
+    let (outcome, _) = until(stack, column, &model, &app, MANY);
     let stats = outcome.clean();
     // Each frame leaves and comes back.
     let both = frames(&file).len() as u64;
@@ -182,31 +137,18 @@ fn circulates(stack: &Stack, column: Column, queues: u32) -> String {
     format!("{rx} round, 0 lost")
 }
 
-fn loses_nothing_in_io_through_a_loop_on_one_queue(stack: &Stack, column: Column) -> String {
-    circulates(stack, column, 1)
-}
-
-fn loses_nothing_in_io_through_a_loop_on_two_queues(stack: &Stack, column: Column) -> String {
-    circulates(stack, column, 2)
-}
-
-fn loses_nothing_in_io_through_a_loop_on_four_queues(stack: &Stack, column: Column) -> String {
-    circulates(stack, column, 4)
-}
-
-fn loses_nothing_in_io_through_a_loop_on_eight_queues(stack: &Stack, column: Column) -> String {
-    circulates(stack, column, 8)
-}
-
-/// Replays a mixture of frames; what left, in order.
-fn replayed(stack: &Stack, column: Column, given: &[Vec<u8>], app: &str) -> Vec<Vec<u8>> {
-    let files = Files::new();
+/// Replays frames from `in.pcap` of the folder into its `out.pcap`; what left, in order.
+fn replayed(
+    stack: &Stack,
+    column: Column,
+    files: &Files,
+    given: &[Vec<u8>],
+    app: &str,
+) -> Vec<Vec<u8>> {
     let (from, to) = (files.path("in.pcap"), files.path("out.pcap"));
     fs::write(&from, capture::write(given)).expect("the capture can be written");
     let model = format!("model0,link=pcap:rx={}:tx={}", from.display(), to.display());
-    let bytes: usize = given.iter().map(Vec::len).sum();
-    let size = HEAD + bytes as u64 + RECORD * given.len() as u64;
-    let outcome = drained(stack, column, &model, app, &to, size);
+    let (outcome, _) = until(stack, column, &model, app, given.len() as u64);
     let stats = outcome.clean();
     assert_eq!(stats.rx, given.len() as u64, "{stats:?}");
     let left = frames(&to);
@@ -217,7 +159,7 @@ fn replayed(stack: &Stack, column: Column, given: &[Vec<u8>], app: &str) -> Vec<
 fn swaps_macs(stack: &Stack, column: Column, descriptors: u32) -> String {
     let given = packets::mixture(5_000, 1_500);
     let app = format!("--forward-mode=macswap --txd={descriptors} --rxd={descriptors}");
-    let left = replayed(stack, column, &given, &app);
+    let left = replayed(stack, column, &Files::new(), &given, &app);
     let swapped = given.iter().map(|frame| {
         let mut frame = frame.clone();
         let (to, from) = frame[..12].split_at_mut(6);
@@ -226,10 +168,6 @@ fn swaps_macs(stack: &Stack, column: Column, descriptors: u32) -> String {
     });
     assert!(left.iter().eq(swapped.collect::<Vec<_>>().iter()));
     format!("{} of {} as they should be", left.len(), given.len())
-}
-
-fn swaps_macs_byte_by_byte_with_128_descriptors(stack: &Stack, column: Column) -> String {
-    swaps_macs(stack, column, 128)
 }
 
 fn swaps_macs_byte_by_byte_with_1024_descriptors(stack: &Stack, column: Column) -> String {
@@ -258,12 +196,9 @@ fn lets_the_device_compute_ip_udp_and_tcp_checksums(stack: &Stack, column: Colum
         })
         .collect();
     assert!(given.iter().all(|frame| rfc1071::verify(frame).is_err()));
-    let left = replayed(
-        stack,
-        column,
-        &given,
-        "--forward-mode=csum --tx-offloads=0xe",
-    );
+    let files = Files::new();
+    let app = "--forward-mode=csum --tx-offloads=0xe";
+    let left = replayed(stack, column, &files, &given, app);
     assert_eq!(left.len(), given.len());
     for (number, frame) in left.iter().enumerate() {
         assert_eq!(rfc1071::verify(frame), Ok(()), "frame {number}");
@@ -274,7 +209,40 @@ fn lets_the_device_compute_ip_udp_and_tcp_checksums(stack: &Stack, column: Colum
         }
         assert_eq!(frame[12..], wanted[12..], "frame {number}");
     }
-    format!("{} of {} right", left.len(), given.len())
+    let all = given.len();
+    let v4 = given.iter().filter(|frame| frame[12] == 0x08).count();
+    let verdict = |name: &str| Verdict::of(&tcpdump(stack, "-vv", &files.path(name)));
+    let (right, wrong) = (verdict("out.pcap"), verdict("in.pcap"));
+    let expected = [(all, 0, 0), (0, all, v4)].map(|(right, wrong, wrong_headers)| Verdict {
+        right,
+        wrong,
+        wrong_headers,
+    });
+    assert_eq!([right, wrong], expected);
+    format!("{} of {all} right, also by tcpdump", left.len())
+}
+
+/// What tcpdump says of checksums.
+#[derive(Debug, PartialEq, Eq)]
+struct Verdict {
+    /// Frames whose TCP or UDP checksum is right.
+    right: usize,
+    /// Frames whose TCP or UDP checksum is wrong.
+    wrong: usize,
+    /// Frames whose IPv4 header's is wrong. Of right ones it says nothing.
+    wrong_headers: usize,
+}
+
+impl Verdict {
+    /// Of what it prints with `-vv`.
+    fn of(text: &str) -> Self {
+        let count = |words: [&str; 2]| words.iter().map(|word| text.matches(word).count()).sum();
+        Self {
+            right: count(["(correct)", "[udp sum ok]"]),
+            wrong: count(["(incorrect", "[bad udp cksum"]),
+            wrong_headers: text.matches(", bad cksum ").count(),
+        }
+    }
 }
 
 /// The places of a frame's checksums: that of its IPv4 header, and that of UDP or TCP.
@@ -307,8 +275,7 @@ fn sends_segments(stack: &Stack, column: Column, options: &str, length: usize) -
     let file = files.path("sent.pcap");
     let model = format!("model0,link=pcap:tx={}", file.display());
     let app = format!("--forward-mode=txonly {options}");
-    let size = 100 * length as u64;
-    let outcome = until(stack, column, &model, &app, &file, size).stop();
+    let (outcome, _) = until(stack, column, &model, &app, MANY / 10);
     let stats = outcome.clean();
     let left = frames(&file);
     assert_sent(column, &stats, left.len() as u64);
@@ -320,55 +287,35 @@ fn sends_segments(stack: &Stack, column: Column, options: &str, length: usize) -
     format!("{} of {length} bytes", left.len())
 }
 
-fn sends_64_bytes(stack: &Stack, column: Column) -> String {
-    sends_segments(stack, column, "--txpkts=64", 64)
-}
-
-fn sends_1514_bytes(stack: &Stack, column: Column) -> String {
-    sends_segments(stack, column, "--txpkts=1514", 1514)
-}
-
-fn sends_9000_bytes_of_one_segment(stack: &Stack, column: Column) -> String {
-    sends_segments(
-        stack,
-        column,
-        "--mbuf-size=9344 --total-num-mbufs=4096 --txpkts=9000",
-        9000,
-    )
-}
-
-fn sends_9000_bytes_of_six_segments(stack: &Stack, column: Column) -> String {
-    sends_segments(
-        stack,
-        column,
-        "--txpkts=1500,1500,1500,1500,1500,1500",
-        9000,
-    )
-}
-
-fn sends_segments_of_many_lengths(stack: &Stack, column: Column) -> String {
-    sends_segments(stack, column, "--txpkts=42,1,7,300,64,86", 500)
-}
-
 situations! {
-    counts_in_txonly_on_one_queue_what_left
-    counts_in_txonly_on_two_queues_what_left
-    counts_in_txonly_on_four_queues_what_left
-    counts_in_txonly_on_eight_queues_what_left
-    forwards_all_of_a_generator_by_macswap_on_one_queue
-    forwards_all_of_a_generator_by_macswap_on_two_queues
-    forwards_all_of_a_generator_by_macswap_on_four_queues
-    forwards_all_of_a_generator_by_macswap_on_eight_queues
-    loses_nothing_in_io_through_a_loop_on_one_queue
-    loses_nothing_in_io_through_a_loop_on_two_queues
-    loses_nothing_in_io_through_a_loop_on_four_queues
-    loses_nothing_in_io_through_a_loop_on_eight_queues
-    swaps_macs_byte_by_byte_with_128_descriptors
+    counts_in_txonly_on_one_queue_what_left = |stack, column| sends(stack, column, 1);
+    counts_in_txonly_on_two_queues_what_left = |stack, column| sends(stack, column, 2);
+    counts_in_txonly_on_four_queues_what_left = |stack, column| sends(stack, column, 4);
+    counts_in_txonly_on_eight_queues_what_left = |stack, column| sends(stack, column, 8);
+    forwards_all_of_a_generator_by_macswap_on_one_queue = |stack, column| receives(stack, column, 1);
+    forwards_all_of_a_generator_by_macswap_on_two_queues = |stack, column| receives(stack, column, 2);
+    forwards_all_of_a_generator_by_macswap_on_four_queues = |stack, column| receives(stack, column, 4);
+    forwards_all_of_a_generator_by_macswap_on_eight_queues = |stack, column| receives(stack, column, 8);
+    loses_nothing_in_io_through_a_loop_on_one_queue = |stack, column| circulates(stack, column, 1);
+    loses_nothing_in_io_through_a_loop_on_two_queues = |stack, column| circulates(stack, column, 2);
+    loses_nothing_in_io_through_a_loop_on_four_queues = |stack, column| circulates(stack, column, 4);
+    loses_nothing_in_io_through_a_loop_on_eight_queues = |stack, column| circulates(stack, column, 8);
+    swaps_macs_byte_by_byte_with_128_descriptors = |stack, column| swaps_macs(stack, column, 128);
     swaps_macs_byte_by_byte_with_1024_descriptors
     lets_the_device_compute_ip_udp_and_tcp_checksums
-    sends_64_bytes
-    sends_1514_bytes
-    sends_9000_bytes_of_one_segment
-    sends_9000_bytes_of_six_segments
-    sends_segments_of_many_lengths
+    sends_64_bytes = |stack, column| {
+        sends_segments(stack, column, "--txpkts=64", 64)
+    };
+    sends_1514_bytes = |stack, column| {
+        sends_segments(stack, column, "--txpkts=1514", 1514)
+    };
+    sends_9000_bytes_of_one_segment = |stack, column| {
+        sends_segments(stack, column, "--mbuf-size=9344 --total-num-mbufs=4096 --txpkts=9000", 9000)
+    };
+    sends_9000_bytes_of_six_segments = |stack, column| {
+        sends_segments(stack, column, "--txpkts=1500,1500,1500,1500,1500,1500", 9000)
+    };
+    sends_segments_of_many_lengths = |stack, column| {
+        sends_segments(stack, column, "--txpkts=42,1,7,300,64,86", 500)
+    };
 }

@@ -5,6 +5,7 @@
 //! own dynamic loader, as an ordinary user even where root runs the tests, for a limited time.
 //! [`Session`] is a testpmd, Debian's or ours ([`Column`]), that the test watches from the device's
 //! side and ends; [`Stats`] are what it counted; [`cell`] is its place in the table of the report.
+//! [`tcpdump`] judges frames that left.
 //! [`Ethdev`] is a program of this house on Debian's DPDK, for what testpmd has no words for.
 
 mod column;
@@ -17,6 +18,7 @@ pub mod parsers;
 mod session;
 mod stats;
 mod table;
+mod tcpdump;
 mod tree;
 
 pub use column::Column;
@@ -28,14 +30,21 @@ pub use maps::{mapped, only_child};
 pub use session::{Outcome, Session};
 pub use stats::{Stats, Stream};
 pub use table::cell;
+pub use tcpdump::tcpdump;
 pub use tree::Tree;
 
 /// Runs the same situations over each stack: a module a column, a test a situation, and a cell of
 /// the table for each. A situation is a function from [`Stack`] and [`Column`] to the text of the
-/// cell.
+/// cell, or has one behind its name: `forwards_on_two_queues = |stack, column| forwards(stack, column, 2);`.
 #[macro_export]
 macro_rules! situations {
-    ($($situation:ident)*) => {
+    ($($situation:ident $(= $run:expr;)?)*) => {
+        $($(
+            fn $situation(stack: &$crate::stack::Stack, column: $crate::stack::Column) -> String {
+                let run: fn(&$crate::stack::Stack, $crate::stack::Column) -> String = $run;
+                run(stack, column)
+            }
+        )?)*
         $crate::situations! { @column dpdks_testpmd_over_rdma_core_56 DpdkRdmaCore56 $($situation)* }
         $crate::situations! { @column ours_over_uverbs OursUverbs $($situation)* }
         $crate::situations! { @column ours_over_rdma_core_56 OursRdmaCore56 $($situation)* }
