@@ -117,7 +117,9 @@ pub struct DeviceConfig {
     pub ports: Vec<PortConfig>,
     /// What the ib device reports, sensible or not.
     pub limits: Limits,
-    /// Most packets that one receive CQE carries where the driver asked for coalescing: 1 to 4.
+    /// Most packets that one receive CQE carries where the driver asked for coalescing: 1 to 4, or to 8
+    /// for a kernel that negotiates completions of 8, as no mana_ib does yet
+    /// (reference/mana-hardware.md §3.6).
     pub coalescing: u8,
     /// vPort offset of the first port; the others follow. 12 bits.
     pub vport_offset: u32,

@@ -295,7 +295,7 @@ mod tests {
             ("--suite=smoky", "smoke, send_only, loopback"),
             ("--vdev=modl0", "modelN"),
             ("--vdev=model0,link=gen", "leave link= out"),
-            ("--vdev=model0,coalescing=9", "1 to 4"),
+            ("--vdev=model0,coalescing=9", "1 to 8"),
             ("-a model0", "--vdev=model0"),
             ("-a x", "-a x"),
             (

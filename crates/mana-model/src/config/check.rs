@@ -105,7 +105,7 @@ fn ranges(device: &DeviceConfig) -> Result<(), ModelError> {
             range,
         })
     };
-    in_range("coalescing", u32::from(device.coalescing), 1..=4, "1 to 4")?;
+    in_range("coalescing", u32::from(device.coalescing), 1..=8, "1 to 8")?;
     let last_offset = 0xFFF - (device.ports.len() as u32 - 1);
     in_range(
         "vport_offset",
@@ -239,7 +239,7 @@ mod tests {
             .to_string()
         };
         assert!(with(|device| device.ports.clear()).contains("number of ports is 0"));
-        assert!(with(|device| device.coalescing = 5).contains("coalescing is 5"));
+        assert!(with(|device| device.coalescing = 9).contains("coalescing is 9"));
         assert!(with(|device| device.vport_offset = 4096).contains("12 bits"));
         assert!(with(|device| device.first_queue_id = 1 << 24).contains("first_queue_id"));
         assert!(with(|device| device.first_cq_id = 0).contains("first_cq_id"));

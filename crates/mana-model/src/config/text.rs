@@ -73,7 +73,7 @@ pub const DEVICE_HELP: &str = "\
     pf=on|off             whether it is a physical function, 1414:00b9 (default off: 1414:00ba)
     pci=DDDD:BB:DD.F      address on the bus (default 7870:00:00.0 and following)
     adapter-mtu=BYTES     largest frame of every port, or, repeated, of the next (default 9014)
-    numa-node=N coalescing=1..4 vport-offset=N first-queue-id=N first-cq-id=N
+    numa-node=N coalescing=1..8 vport-offset=N first-queue-id=N first-cq-id=N
                           the function's node, packets of a receive completion, where ids begin
     max-qp=N max-qp-wr=N max-cqe=N max-sge=N max-cq=N max-mr=N max-pd=N max-mr-size=BYTES
     comp-vectors=N        what the ib device reports (default: what its kernel does)

@@ -19,8 +19,9 @@ const TURN: usize = 256;
 /// passed over, so that TCP sees no loss which hardware with a core of its own would not have; short
 /// enough for a dead one to lose frames as on hardware.
 const BRIEF: Duration = Duration::from_millis(100);
-/// Packets of a coalesced completion at most.
-pub(super) const COALESCED: usize = 4;
+/// Packets of a coalesced completion at most, where 8 were negotiated and where not.
+pub(super) const COALESCED: usize = 8;
+const COALESCED_UNASKED: usize = 4;
 
 /// Length and hash of packets that wait to share a completion.
 #[derive(Debug, Default)]
@@ -236,7 +237,12 @@ impl Receiver<'_> {
         let count = self.queues[slot]
             .as_ref()
             .map_or(0, |queue| queue.pending.count);
-        self.post(slot, if count > 1 { rx::COALESCED_4 } else { rx::OKAY });
+        let cqe_type = match self.port.packets_per_cqe() {
+            _ if count <= 1 => rx::OKAY,
+            ..=COALESCED_UNASKED => rx::COALESCED_4,
+            _ => rx::COALESCED_8,
+        };
+        self.post(slot, cqe_type);
     }
 
     /// Posts a completion of this type for the packets that wait at a queue, of which there may be
@@ -251,9 +257,14 @@ impl Receiver<'_> {
         let mut cqe = Cqe::default();
         cqe.set_dword(0, head.into_bits());
         cqe.set_dword(1, pending.flags);
-        for (index, (length, hash)) in pending.packets.iter().take(pending.count).enumerate() {
-            cqe.set_dword(2 + 3 * index, u32::from(*length));
-            cqe.set_dword(4 + 3 * index, *hash);
+        let packets = &pending.packets[..pending.count];
+        if cqe_type == rx::COALESCED_8 {
+            pairs(&mut cqe, packets);
+        } else {
+            for (index, (length, hash)) in packets.iter().enumerate() {
+                cqe.set_dword(2 + 3 * index, u32::from(*length));
+                cqe.set_dword(4 + 3 * index, *hash);
+            }
         }
         cqe.set_dword(14, pending.wqe_offset);
         pending.count = 0;
@@ -261,6 +272,19 @@ impl Receiver<'_> {
         if work.cq.post(words, self.findings) {
             self.events.push(work.cq.id);
         }
+    }
+}
+
+/// Writes packets as completions of 8 have them: each 12 bytes cover two (§3.6).
+fn pairs(cqe: &mut Cqe, packets: &[(u16, u32)]) {
+    for (index, pair) in packets.chunks(2).enumerate() {
+        let (length, hash) = pair.get(1).copied().unwrap_or_default();
+        cqe.set_dword(2 + 3 * index, pair[0].1);
+        cqe.set_dword(
+            3 + 3 * index,
+            u32::from(pair[0].0) | u32::from(length) << 16,
+        );
+        cqe.set_dword(4 + 3 * index, hash);
     }
 }
 

@@ -218,6 +218,51 @@ fn up_to_four_packets_of_the_same_flags_share_a_completion() {
     }
 }
 
+/// §3.6: "48 B = 4 × 12 B, each covering two packets: {hash0 u32, len0 u16, len1 u16, hash1 u32}".
+#[test]
+fn up_to_eight_packets_share_a_completion_of_type_7_where_that_is_negotiated() {
+    let mut bench = Bench::with(&[LinkConfig::Sink { capture: false }], |config| {
+        config.coalescing = 8;
+    });
+    let mut queue = bench.receivers(1, true).remove(0);
+    for _ in 0..12 {
+        queue.post(&receive_wqe(&[(ADDRESS, bench.key, 2048)]));
+    }
+    bench.ring(&queue);
+    let whole = published();
+    let frames: Vec<_> = (0..11)
+        .map(|more| [&whole[..], &[0; 10][..more % 10]].concat())
+        .collect();
+    let list: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+    bench.deliver(&list);
+    let cqe = queue.poll().unwrap();
+    let (length, hash) = (whole.len() as u32, 0x51cc_c178);
+    assert_eq!((cqe[0], cqe[14]), (0x40 | 7, 32 * 7));
+    for pair in 0..4 {
+        let first = length + 2 * pair;
+        let at = 2 + 3 * pair as usize;
+        assert_eq!(cqe[at..at + 3], [hash, first | ((first + 1) << 16), hash]);
+    }
+    // An odd number: the last place is empty.
+    let cqe = queue.poll().unwrap();
+    let expected = [
+        0x40 | 7,
+        HASH_UDP_IPV4 | IP_OK,
+        hash,
+        (length + 8) | ((length + 9) << 16),
+        hash,
+        hash,
+        length,
+        0,
+    ];
+    assert_eq!(cqe[..8], expected);
+    // A single one needs no list.
+    bench.deliver(&[&whole]);
+    let cqe = queue.poll().unwrap();
+    assert_eq!((cqe[0], cqe[2], cqe[4]), (0x40 | 1, length, hash));
+    assert_eq!(queue.poll(), None);
+}
+
 #[test]
 fn a_packet_is_scattered_over_its_segments_around_ring_and_page_ends() {
     for segments in [1u32, 2, 3, 14, 15] {
