@@ -42,6 +42,22 @@ pub enum Fault {
         /// Which CQE.
         nth: u64,
     },
+    /// The `nth` CQE of the port, of either direction, is never written: what it would have told is
+    /// done, but the driver is not told.
+    LostCqe {
+        /// The port.
+        port: usize,
+        /// Which CQE.
+        nth: u64,
+    },
+    /// The device goes away with the `nth` control operation (over all devices), which is the first
+    /// to find it gone where it is one of the device's own; nothing where it is away by then.
+    RemoveAt {
+        /// Index of the device in [`crate::ModelConfig::devices`].
+        device: usize,
+        /// Which operation.
+        nth: u64,
+    },
     /// The device goes away at once, as by [`crate::Model::remove`]; nothing where it is away.
     DeviceFatal {
         /// Index of the device in [`crate::ModelConfig::devices`].

@@ -25,6 +25,8 @@ inject fail-operation NTH ERRNO        the NTH control operation from now fails 
 inject tx-error PORT TYPE NTH [QUEUE]  the NTH packet sent (of a queue) ends in an error CQE, 33 to 42
 inject rx-truncated PORT NTH           the NTH packet received is truncated
 inject garbage-cqe PORT NTH            the NTH CQE of the port is nonsense
+inject lost-cqe PORT NTH               the NTH CQE of the port is never written
+inject remove-at DEVICE NTH            the device goes away with the NTH control operation from now
 inject device-fatal DEVICE             as remove, and no error where it is away
 remove DEVICE                          the device goes away: DEVICE_FATAL, then EIO
 restore DEVICE                         it comes back, with new ib devices
@@ -212,6 +214,8 @@ fn write_fault(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         Fault::RxTruncated { port, nth } => write!(f, "rx-truncated {port} {nth}"),
         Fault::GarbageCqe { port, nth } => write!(f, "garbage-cqe {port} {nth}"),
+        Fault::LostCqe { port, nth } => write!(f, "lost-cqe {port} {nth}"),
+        Fault::RemoveAt { device, nth } => write!(f, "remove-at {device} {nth}"),
         Fault::DeviceFatal { device } => write!(f, "device-fatal {device}"),
     }
 }
@@ -319,12 +323,22 @@ impl<'l> Words<'l> {
                 port: self.number("a port")?,
                 nth: self.nth()?,
             },
+            "lost-cqe" => Fault::LostCqe {
+                port: self.number("a port")?,
+                nth: self.nth()?,
+            },
+            "remove-at" => Fault::RemoveAt {
+                device: self.number("a device")?,
+                nth: self.nth()?,
+            },
             "device-fatal" => Fault::DeviceFatal {
                 device: self.number("a device")?,
             },
             _ => {
-                return Err(self
-                    .wrong("fail-operation, tx-error, rx-truncated, garbage-cqe or device-fatal"));
+                return Err(self.wrong(
+                    "fail-operation, tx-error, rx-truncated, garbage-cqe, lost-cqe, remove-at or \
+                     device-fatal",
+                ));
             }
         })
     }

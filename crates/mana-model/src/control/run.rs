@@ -62,10 +62,13 @@ pub fn run(model: &Model, line: &str) -> Result<String, ControlError> {
                 Fault::FailOperation { .. } => {}
                 Fault::TxError { port: index, .. }
                 | Fault::RxTruncated { port: index, .. }
-                | Fault::GarbageCqe { port: index, .. } => {
+                | Fault::GarbageCqe { port: index, .. }
+                | Fault::LostCqe { port: index, .. } => {
                     port(model, index)?;
                 }
-                Fault::DeviceFatal { device } => check_device(model, device)?,
+                Fault::RemoveAt { device, .. } | Fault::DeviceFatal { device } => {
+                    check_device(model, device)?;
+                }
             }
             model.inject(fault);
         }

@@ -46,7 +46,9 @@ fn fault() -> impl Strategy<Value = Fault> {
                 nth
             }),
         (small.clone(), nth.clone()).prop_map(|(port, nth)| Fault::RxTruncated { port, nth }),
-        (small.clone(), nth).prop_map(|(port, nth)| Fault::GarbageCqe { port, nth }),
+        (small.clone(), nth.clone()).prop_map(|(port, nth)| Fault::GarbageCqe { port, nth }),
+        (small.clone(), nth.clone()).prop_map(|(port, nth)| Fault::LostCqe { port, nth }),
+        (small.clone(), nth).prop_map(|(device, nth)| Fault::RemoveAt { device, nth }),
         small.prop_map(|device| Fault::DeviceFatal { device }),
     ]
 }
@@ -118,6 +120,8 @@ fn wrong_lines_are_refused_with_what_is_expected() {
         ("inject rx-truncated 7 1", Errno::ENODEV, "no port 7"),
         ("inject tx-error 0 32 1", Errno::EINVAL, "33 to 42"),
         ("inject fail-operation 1 EWHAT", Errno::EINVAL, "its name"),
+        ("inject lost-cqe 1 1", Errno::ENODEV, "no port 1"),
+        ("inject remove-at 3 1", Errno::ENODEV, "no device 3"),
         ("inject device-fatal 3", Errno::ENODEV, "no device 3"),
         ("remove 1", Errno::ENODEV, "no device 1"),
         ("restore 0", Errno::EEXIST, "is there"),

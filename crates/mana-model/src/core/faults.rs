@@ -8,6 +8,7 @@ pub(super) struct PortFaults {
     tx: Vec<(Option<u32>, u8, u64)>,
     rx: Vec<u64>,
     cqe: Vec<u64>,
+    lost: Vec<u64>,
 }
 
 impl PortFaults {
@@ -18,7 +19,8 @@ impl PortFaults {
             } => self.tx.push((sq, cqe_type, nth)),
             Fault::RxTruncated { nth, .. } => self.rx.push(nth),
             Fault::GarbageCqe { nth, .. } => self.cqe.push(nth),
-            Fault::FailOperation { .. } | Fault::DeviceFatal { .. } => {}
+            Fault::LostCqe { nth, .. } => self.lost.push(nth),
+            Fault::FailOperation { .. } | Fault::RemoveAt { .. } | Fault::DeviceFatal { .. } => {}
         }
     }
 
@@ -43,14 +45,17 @@ impl PortFaults {
         count_down(&mut self.rx)
     }
 
-    /// One more CQE is posted: as it is, or with a client part of nonsense.
+    /// One more CQE is posted: as it is, with a client part of nonsense, or not at all.
     #[inline]
-    pub(super) fn garble(&mut self, words: [u64; 8]) -> [u64; 8] {
+    pub(super) fn completion(&mut self, words: [u64; 8]) -> Option<[u64; 8]> {
+        if count_down(&mut self.lost) {
+            return None;
+        }
         if !count_down(&mut self.cqe) {
-            return words;
+            return Some(words);
         }
         let nonsense = |index: usize| 0xA5A5_5A5A_C3C3_3C3C_u64.rotate_left(index as u32 * 7);
-        std::array::from_fn(nonsense)
+        Some(std::array::from_fn(nonsense))
     }
 }
 

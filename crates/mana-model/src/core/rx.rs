@@ -268,8 +268,8 @@ impl Receiver<'_> {
         }
         cqe.set_dword(14, pending.wqe_offset);
         pending.count = 0;
-        let words = self.port.faults.garble(cqe.words);
-        if work.cq.post(words, self.findings) {
+        let words = self.port.faults.completion(cqe.words);
+        if words.is_some_and(|words| work.cq.post(words, self.findings)) {
             self.events.push(work.cq.id);
         }
     }

@@ -108,8 +108,8 @@ impl Sender<'_> {
             0,
             0,
         ];
-        let words = self.port.faults.garble(words);
-        if queue.cq.post(words, self.findings) {
+        let words = self.port.faults.completion(words);
+        if words.is_some_and(|words| queue.cq.post(words, self.findings)) {
             self.events.push(queue.cq.id);
         }
     }

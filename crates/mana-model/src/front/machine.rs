@@ -30,6 +30,8 @@ pub(crate) struct Machine {
     pub(crate) operations: u64,
     /// Operations that shall fail: their numbers and with what.
     failures: Vec<(u64, Errno)>,
+    /// Operations with which a device goes away: their numbers and the devices.
+    removals: Vec<(u64, usize)>,
     /// Number of the next uverbs node; never used twice.
     pub(crate) next_node: u32,
     /// Devices that are away for a while.
@@ -115,6 +117,7 @@ impl Machine {
             next_context: 0,
             operations: 0,
             failures: Vec::new(),
+            removals: Vec::new(),
             next_node: 0,
             returns: Vec::new(),
         };
@@ -156,10 +159,15 @@ impl Machine {
         }
     }
 
-    /// Counts a control operation, and fails it where a fault waits for it.
+    /// Counts a control operation, and fails it, or takes a device away, where a fault waits for it.
     pub(crate) fn count_operation(&mut self) -> Result<(), Errno> {
         self.operations += 1;
         let now = self.operations;
+        if let Some(position) = self.removals.iter().position(|(at, _)| *at == now) {
+            let (_, device) = self.removals.swap_remove(position);
+            // One that is away can't go.
+            let _away = self.remove(device);
+        }
         match self.failures.iter().position(|(at, _)| *at == now) {
             Some(position) => Err(self.failures.swap_remove(position).1),
             None => Ok(()),
@@ -204,13 +212,21 @@ impl Machine {
             Fault::FailOperation { nth, errno } => {
                 self.failures.push((self.operations + nth, errno));
             }
+            Fault::RemoveAt { device, nth } => {
+                assert!(
+                    device < self.functions.len(),
+                    "the model has no device {device}"
+                );
+                self.removals.push((self.operations + nth, device));
+            }
             Fault::DeviceFatal { device } => {
                 // One that is away can't go.
                 let _away = self.remove(device);
             }
             Fault::TxError { port, .. }
             | Fault::RxTruncated { port, .. }
-            | Fault::GarbageCqe { port, .. } => {
+            | Fault::GarbageCqe { port, .. }
+            | Fault::LostCqe { port, .. } => {
                 let found = self.locate(port);
                 let (function, port) =
                     found.unwrap_or_else(|| panic!("the model has no port {port}"));

@@ -138,3 +138,17 @@ fn a_garbled_completion_keeps_queue_and_owner() {
     assert_ne!(cqes[1][..15], cqes[0][..15]);
     assert_eq!((cqes[0][0], cqes[2][0]), (0x60, 0x60));
 }
+
+#[test]
+fn a_lost_completion_leaves_no_gap() {
+    let (mut bench, mut queue, segment) = sender();
+    let fault = crate::faults::Fault::LostCqe { port: 0, nth: 2 };
+    bench.device.inject(0, &fault);
+    complete(&mut bench, &mut queue, segment, 3);
+    let cqes: Vec<_> = std::iter::from_fn(|| queue.poll()).collect();
+    // Position 1 is not told.
+    let positions: Vec<_> = cqes.iter().map(|cqe| cqe[2]).collect();
+    assert_eq!(positions, [0, 64]);
+    assert_eq!(bench.device.counters(0).tx_frames, 3);
+    bench.assert_clean();
+}

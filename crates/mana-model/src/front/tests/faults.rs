@@ -77,6 +77,24 @@ fn every_operation_can_be_made_to_fail_and_nothing_is_left() {
 }
 
 #[test]
+fn a_device_can_go_with_every_operation_and_nothing_is_left() {
+    in_each_kernel("", |kernel, model| {
+        for nth in 1..=21 {
+            model.inject(Fault::RemoveAt { device: 0, nth });
+            let before = model.operations();
+            let program = open(model, kernel);
+            assert_eq!(start_and_stop(&program), Err(Errno::EIO));
+            assert_eq!(model.operations(), before + nth);
+            drop(program);
+            assert_eq!(model.objects(), ObjectCounts::default());
+            model.restore(0).unwrap();
+        }
+        // The order is spent.
+        assert_eq!(start_and_stop(&open(model, kernel)), Ok(()));
+    });
+}
+
+#[test]
 fn a_failed_operation_has_no_effect() {
     let model = model(Kernel::V7_3, "");
     let program = Program::start(&model);
