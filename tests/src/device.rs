@@ -11,14 +11,17 @@ pub trait Device {
     /// Orders a failure.
     fn inject(&self, fault: Fault);
 
-    /// Takes the first device away.
-    fn remove(&self);
+    /// Takes a device away.
+    fn remove(&self, device: usize);
 
     /// Brings it back.
-    fn restore(&self);
+    fn restore(&self, device: usize);
 
     /// Takes it away, to come back by itself.
-    fn reset(&self, after: After);
+    fn reset(&self, device: usize, after: After);
+
+    /// Sets the port's netdev UP or DOWN.
+    fn set_netdev_up(&self, up: bool);
 
     /// Gives the port's link a carrier, or takes it.
     fn set_link_up(&self, up: bool);
@@ -55,16 +58,21 @@ impl Device for Model {
         Model::inject(self, fault);
     }
 
-    fn remove(&self) {
-        Model::remove(self, 0).expect("the device is there");
+    fn remove(&self, device: usize) {
+        Model::remove(self, device).expect("the device is there");
     }
 
-    fn restore(&self) {
-        Model::restore(self, 0).expect("the device is away");
+    fn restore(&self, device: usize) {
+        Model::restore(self, device).expect("the device is away");
     }
 
-    fn reset(&self, after: After) {
-        Model::reset(self, 0, after).expect("the device is there");
+    fn reset(&self, device: usize, after: After) {
+        Model::reset(self, device, after).expect("the device is there");
+    }
+
+    fn set_netdev_up(&self, up: bool) {
+        let set = self.port(0).set_netdev_up(up);
+        set.expect("no driver has a send queue on the port");
     }
 
     fn set_link_up(&self, up: bool) {
@@ -114,16 +122,20 @@ impl Device for Client {
         told(Client::inject(self, fault));
     }
 
-    fn remove(&self) {
-        told(Client::remove(self, 0));
+    fn remove(&self, device: usize) {
+        told(Client::remove(self, device));
     }
 
-    fn restore(&self) {
-        told(Client::restore(self, 0));
+    fn restore(&self, device: usize) {
+        told(Client::restore(self, device));
     }
 
-    fn reset(&self, after: After) {
-        told(Client::reset(self, 0, after));
+    fn reset(&self, device: usize, after: After) {
+        told(Client::reset(self, device, after));
+    }
+
+    fn set_netdev_up(&self, up: bool) {
+        told(self.port(0).set_netdev_up(up));
     }
 
     fn set_link_up(&self, up: bool) {

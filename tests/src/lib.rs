@@ -7,8 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
-pub mod comeback;
 pub mod device;
+pub mod events;
 pub mod host;
 mod job;
 pub mod packets;
@@ -24,7 +24,6 @@ pub mod toeplitz;
 mod tools;
 pub mod uverbs;
 
-pub use comeback::Comeback;
 pub use device::Device;
 pub use rig::Rig;
 pub use running::{Plan, Received, Running};

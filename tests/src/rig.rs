@@ -1,6 +1,7 @@
 //! What a suite runs on: a system, a selector that chooses one port of it, and, where the device is
 //! a model, the means to steer and read it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use mana_model::{DeviceConfig, DoorbellMode, Model, ModelConfig, ObjectCounts, Runner};
 use mana_pmd::{Port, PortInfo, Selector, System};
 use pmd_api::Pool;
+use uverbs_abi::IbDevice;
 
 use crate::device::Device;
 
@@ -37,6 +39,8 @@ pub struct Rig {
     /// The device, where it is a model.
     device: Option<Box<dyn Device>>,
     pace: Pace,
+    /// Whether the machine's second device has the names that the first began with.
+    swapped: Cell<bool>,
     /// The device's thread, joined when the rig goes.
     _runner: Option<Runner>,
 }
@@ -49,11 +53,18 @@ impl Rig {
     /// If the device can't be built.
     #[must_use]
     pub fn model(device: DeviceConfig, doorbells: DoorbellMode) -> Self {
-        let config = ModelConfig {
-            devices: vec![device],
-            doorbells,
-        };
-        let model = Model::new(config).expect("the device can be built");
+        Self::machine(vec![device], doorbells)
+    }
+
+    /// The first port of a model of these devices, in this process.
+    ///
+    /// # Panics
+    ///
+    /// If they can't be built.
+    #[must_use]
+    pub fn machine(devices: Vec<DeviceConfig>, doorbells: DoorbellMode) -> Self {
+        let model = Model::new(ModelConfig { devices, doorbells });
+        let model = model.expect("the devices can be built");
         let polled = doorbells == DoorbellMode::Polled;
         Self {
             system: model.system(),
@@ -62,6 +73,7 @@ impl Rig {
                 ..Selector::default()
             },
             pace: if polled { Pace::Free } else { Pace::Stepped },
+            swapped: Cell::default(),
             _runner: polled.then(|| model.run()),
             device: Some(Box::new(model)),
         }
@@ -80,6 +92,7 @@ impl Rig {
             selector,
             device: Some(Box::new(device)),
             pace: Pace::Prompt,
+            swapped: Cell::default(),
             _runner: None,
         }
     }
@@ -93,6 +106,7 @@ impl Rig {
             selector,
             device: None,
             pace: Pace::Free,
+            swapped: Cell::default(),
             _runner: None,
         }
     }
@@ -169,6 +183,82 @@ impl Rig {
             "the selector must choose one port: {ports:?}"
         );
         ports.remove(0)
+    }
+
+    /// Opens all ports of the device under test, in the order of their numbers.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    #[must_use]
+    pub fn open_all(&self) -> Vec<Port> {
+        let selector = Selector {
+            pci: Some(self.info().pci),
+            provider: self.selector.provider,
+            ..Selector::default()
+        };
+        Port::open(&self.system, &selector)
+            .unwrap_or_else(|error| panic!("the ports can't be opened: {error}"))
+    }
+
+    /// The device under test goes away, as by a reset or by servicing.
+    ///
+    /// # Panics
+    ///
+    /// If it is away, or no model.
+    pub fn take_away(&self) {
+        self.device().remove(0);
+    }
+
+    /// The device under test comes back, under another ib name and uverbs number each time: a second
+    /// device, which the machine must have, comes back at the same time, and the two change names.
+    ///
+    /// # Panics
+    ///
+    /// If it is there, or no model.
+    pub fn bring_back(&self) {
+        let device = self.device();
+        device.remove(1);
+        // Whoever is first gets the lowest number.
+        let first = usize::from(!self.swapped.get());
+        device.restore(first);
+        device.restore(1 - first);
+        self.swapped.set(first == 1);
+    }
+
+    /// Whether the device under test is away.
+    ///
+    /// # Panics
+    ///
+    /// If devices can't be listed.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        // A preloaded machine shows with its next command what became of it by itself.
+        if self.pace == Pace::Prompt {
+            self.advance();
+        }
+        let has_it = |device: &IbDevice| {
+            let netdevs = self.system.netdevs(device).unwrap_or_default();
+            netdevs
+                .iter()
+                .any(|netdev| self.selector.macs.contains(&netdev.mac))
+        };
+        !(self.system.ib_devices().expect("devices"))
+            .iter()
+            .any(has_it)
+    }
+
+    /// Lets control operations pass until the model has seen so many: a failure ordered for one of
+    /// them is then nobody's any more.
+    ///
+    /// # Panics
+    ///
+    /// If the device is no model.
+    pub fn spend_operations(&self, count: u64) {
+        while self.device().operations() < count {
+            // Whether it works does not matter.
+            let _ = Port::open(&self.system, &self.selector);
+        }
     }
 
     /// What is known of the port under test.

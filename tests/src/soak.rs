@@ -1,33 +1,33 @@
 //! Soak: ports that live through starts, stops, resets and removals under traffic, in an order that a
 //! seed decides, and nothing of the process grows.
 //!
-//! A life is a machine with two ports on one device: opened, started, put through some turns, closed.
+//! A life is that of two ports on one device: opened, started, put through some turns, closed.
 //! Each queue is served by a thread that knows nothing of it all. After each life every buffer is
 //! home, no object of the kernel is left, the device found no rule broken, and descriptors are as many
 //! as before; mappings, of which the C library keeps some for threads, must not grow with the lives.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mana_model::{Fault, Kernel};
-use mana_pmd::{Port, PortEvent, Queues, RecoveryConfig, RxInterrupt, RxQueue, Selector, TxQueue};
+use mana_model::config::PortConfig;
+use mana_model::{DeviceConfig, DoorbellMode, Fault, Kernel};
+use mana_pmd::{PortEvent, Queues, RecoveryConfig, RxInterrupt, RxQueue, TxQueue};
 use pmd_api::{Batch, InterruptError, Pool, RxBurst, Support, TxBurst};
 use uverbs_abi::Errno;
 
-use crate::comeback::next_event;
+use crate::events::{PATIENCE, is_failed, is_recovered, next_event};
 use crate::packets::{Kind, frame};
-use crate::{Comeback, Plan, Running};
-
-/// Time after which something that does not happen is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::suites::with_neighbour;
+use crate::{Plan, Rig, Running};
 
 /// What a soak did.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Machines opened and closed.
+    /// Lives, from the opening of ports to their end.
     pub lives: u64,
     /// Turns, by kind: see [`Turn`].
     pub turns: [u64; Turn::ALL.len()],
@@ -46,6 +46,8 @@ pub enum Turn {
     Reset,
     /// Likewise, and an operation of the recovery fails.
     FailingReset,
+    /// Likewise, and the device goes again with an operation of the recovery.
+    RemovedAgain,
     /// The device stays away for longer than anybody waits.
     Removal,
     /// The application stops and starts a port.
@@ -60,10 +62,11 @@ pub enum Turn {
 
 impl Turn {
     /// All kinds, in the order of [`Report::turns`].
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Calm,
         Self::Reset,
         Self::FailingReset,
+        Self::RemovedAgain,
         Self::Removal,
         Self::Restart,
         Self::Recover,
@@ -84,14 +87,63 @@ impl Random {
     }
 }
 
-/// Runs lives until `time` is over, two at least.
+/// The seed that `MANA_SOAK_SEED` asks for, or else another each time.
 ///
 /// # Panics
 ///
-/// If something does not recover, or grows. The seed is in what the caller prints.
+/// If it is no number.
+#[must_use]
+pub fn seed() -> u64 {
+    match std::env::var("MANA_SOAK_SEED") {
+        Ok(seed) => seed.parse().expect("a number"),
+        Err(_) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            now.expect("a clock").as_nanos() as u64
+        }
+    }
+}
+
+/// Tells the seed of a soak that fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("MANA_SOAK_SEED={}", self.0);
+        }
+    }
+}
+
+/// Runs lives until `time` is over, two at least, each on a model of its own in this process, with a
+/// device that runs by itself.
+///
+/// # Panics
+///
+/// If something does not recover, or grows; then the seed is printed.
 #[must_use]
 pub fn run(seed: u64, time: Duration) -> Report {
+    lives(seed, time, |random, report| {
+        let mut device = DeviceConfig::new(Kernel::ALL[random.below(3) as usize]);
+        device.ports.push(PortConfig::default());
+        let rig = Rig::machine(with_neighbour(device), DoorbellMode::Polled);
+        life(&rig, random, report);
+    })
+}
+
+/// Likewise, on the two ports of a device that is there, and has another beside it
+/// ([`Rig::bring_back`]).
+///
+/// # Panics
+///
+/// As [`run`].
+#[must_use]
+pub fn run_on(seed: u64, time: Duration, rig: &Rig) -> Report {
+    lives(seed, time, |random, report| life(rig, random, report))
+}
+
+fn lives(seed: u64, time: Duration, mut life: impl FnMut(&mut Random, &mut Report)) -> Report {
     let start = Instant::now();
+    let _told = Seed(seed);
     let mut random = Random(seed);
     let mut report = Report::default();
     let mut first = None;
@@ -101,7 +153,12 @@ pub fn run(seed: u64, time: Duration) -> Report {
         let (descriptors, mappings) = process();
         let &mut (known, mapped) = first.get_or_insert((descriptors, mappings));
         let life = report.lives;
-        assert_eq!(descriptors, known, "descriptors after life {life}");
+        assert_eq!(
+            descriptors,
+            known,
+            "descriptors after life {life}: {:?}",
+            open_files()
+        );
         // Stacks and arenas of threads come and go; a mapping a life would not.
         let most = mapped + 40 + life as usize / 4;
         assert!(
@@ -110,6 +167,13 @@ pub fn run(seed: u64, time: Duration) -> Report {
         );
     }
     report
+}
+
+/// What is open in the process.
+fn open_files() -> Vec<PathBuf> {
+    let list = fs::read_dir("/proc/self/fd").expect("procfs").flatten();
+    list.filter_map(|entry| fs::read_link(entry.path()).ok())
+        .collect()
 }
 
 /// Open descriptors and mappings.
@@ -237,6 +301,7 @@ fn all(busy: &mut [Busy<'_>], wanted: impl Fn(&PortEvent) -> bool) -> Vec<PortEv
     let start = Instant::now();
     let mut last: Vec<Option<PortEvent>> = busy.iter().map(|_| None).collect();
     while last.iter().any(Option::is_none) {
+        busy[0].running.rig.advance();
         for (busy, last) in busy.iter_mut().zip(&mut last) {
             let event = next_event(&mut busy.running.port);
             if let Some(event) = event.filter(&wanted) {
@@ -249,60 +314,65 @@ fn all(busy: &mut [Busy<'_>], wanted: impl Fn(&PortEvent) -> bool) -> Vec<PortEv
 }
 
 fn recovered(busy: &mut [Busy<'_>], report: &mut Report) {
-    for event in all(busy, |event| matches!(event, PortEvent::Recovered { .. })) {
+    for event in all(busy, is_recovered) {
         if let PortEvent::Recovered { lost } = event {
             report.lost += lost.tx + lost.rx;
         }
     }
 }
 
-fn failed(event: &PortEvent) -> bool {
-    matches!(event, PortEvent::RecoveryFailed { .. })
+/// Drives all ports until nothing of the process has anything to do with the device that went away.
+fn let_go(rig: &Rig, busy: &mut [Busy<'_>]) {
+    let start = Instant::now();
+    while rig.objects().contexts > 0 {
+        for busy in &mut *busy {
+            // What is told until then does not matter.
+            let _told = next_event(&mut busy.running.port);
+        }
+        assert!(start.elapsed() < PATIENCE, "{:?}", rig.objects());
+    }
 }
 
-fn life(random: &mut Random, report: &mut Report) {
-    let kernel = Kernel::ALL[random.below(3) as usize];
-    let machine = Comeback::new(kernel, 2);
-    let rigs = [machine.rig(0), machine.rig(1)];
-    let ports = Port::open(&machine.system(), &Selector::default()).expect("both ports");
+fn life(rig: &Rig, random: &mut Random, report: &mut Report) {
+    let ports = rig.open_all();
     let interrupts = ports[0].capabilities().rx_interrupt == Support::Yes && random.below(2) == 0;
     let plan = Plan {
         spare: 256,
         rx_interrupts: interrupts,
         ..Plan::queues(1 << random.below(2), 1 + random.below(2) as usize)
     };
-    let mut busy: Vec<Busy<'_>> = rigs
-        .iter()
-        .zip(ports)
-        .map(|(rig, port)| Busy {
-            running: Running::start_port(rig, &plan, port),
-            workers: Vec::new(),
-        })
-        .collect();
+    let start = |port| Busy {
+        running: Running::start_port(rig, &plan, port),
+        workers: Vec::new(),
+    };
+    let mut busy: Vec<Busy<'_>> = ports.into_iter().map(start).collect();
     busy.iter_mut().for_each(|busy| busy.work(interrupts));
     for _ in 0..3 + random.below(6) {
         let kind = random.below(Turn::ALL.len() as u64) as usize;
-        turn(
-            Turn::ALL[kind],
-            &machine,
-            &mut busy,
-            interrupts,
-            random,
-            report,
-        );
+        turn(Turn::ALL[kind], rig, &mut busy, interrupts, random, report);
         report.turns[kind] += 1;
     }
+    let mut pools = Vec::new();
     for mut busy in busy {
         busy.rest();
         report.received += busy.running.port.stats().rx_packets;
-        busy.running.finish();
+        let Running {
+            mut port,
+            queues,
+            rx_pool,
+            tx_pool,
+            ..
+        } = busy.running;
+        port.stop(queues).expect("the port stops");
+        port.close().expect("the port closes");
+        pools.extend([rx_pool, tx_pool]);
     }
-    machine.assert_clean();
+    rig.assert_clean(&pools.iter().collect::<Vec<_>>());
 }
 
 fn turn(
     turn: Turn,
-    machine: &Comeback,
+    rig: &Rig,
     busy: &mut [Busy<'_>],
     interrupts: bool,
     random: &mut Random,
@@ -312,25 +382,51 @@ fn turn(
     match turn {
         Turn::Calm => calm(busy),
         Turn::Reset => {
-            machine.take_away();
+            rig.take_away();
             thread::sleep(pause);
-            machine.bring_back();
+            rig.bring_back();
             recovered(busy, report);
         }
         Turn::FailingReset => {
-            machine.take_away();
+            rig.take_away();
+            // What is left of the old device is no operation of the recovery.
+            let_go(rig, busy);
+            rig.bring_back();
             let (nth, errno) = (1 + random.below(70), Errno::ENOMEM);
-            machine.bring_back_with(|model| model.inject(Fault::FailOperation { nth, errno }));
-            let over =
-                |event: &PortEvent| failed(event) || matches!(event, PortEvent::Recovered { .. });
-            let events = all(busy, over);
+            let start = rig.device().operations();
+            rig.device().inject(Fault::FailOperation { nth, errno });
+            let events = all(busy, |event| is_failed(event) || is_recovered(event));
             // The fault is for this recovery only.
-            machine.spend_operations(nth);
+            rig.spend_operations(start + nth);
             for (busy, event) in busy.iter_mut().zip(events) {
-                if failed(&event) {
+                if is_failed(&event) {
                     busy.running.port.recover();
                     recovered(std::slice::from_mut(busy), report);
                 }
+            }
+        }
+        Turn::RemovedAgain => {
+            rig.take_away();
+            rig.bring_back();
+            let nth = 1 + random.below(70);
+            let start = rig.device().operations();
+            rig.device().inject(Fault::RemoveAt { device: 0, nth });
+            let time = Instant::now();
+            while !rig.is_away() && time.elapsed() < Duration::from_millis(100) {
+                for busy in &mut *busy {
+                    let event = next_event(&mut busy.running.port);
+                    assert!(!event.as_ref().is_some_and(is_failed), "{event:?}");
+                }
+            }
+            // Where it took fewer operations, an open meets it.
+            rig.spend_operations(start + nth);
+            if rig.is_away() {
+                rig.bring_back();
+            }
+            calm(busy);
+            // How often they recovered is nobody's question; they have.
+            for busy in busy {
+                while busy.running.port.next_event().expect("events").is_some() {}
             }
         }
         Turn::Removal => {
@@ -340,9 +436,9 @@ fn turn(
                     ..RecoveryConfig::default()
                 });
             }
-            machine.take_away();
-            all(busy, failed);
-            machine.bring_back();
+            rig.take_away();
+            all(busy, is_failed);
+            rig.bring_back();
             for busy in &mut *busy {
                 busy.running.port.set_recovery(RecoveryConfig::default());
                 busy.running.port.recover();
@@ -369,8 +465,8 @@ fn turn(
             while !orders.obeys.load(Ordering::Relaxed) {
                 thread::yield_now();
             }
-            machine.take_away();
-            machine.bring_back();
+            rig.take_away();
+            rig.bring_back();
             let waits = |event: &PortEvent| matches!(event, PortEvent::WaitingForQueue { .. });
             all(&mut busy[one..=one], waits);
             orders.silent.store(false, Ordering::Relaxed);
@@ -380,8 +476,8 @@ fn turn(
             let one = random.below(2) as usize;
             change_rss(&mut busy[one], random);
             if random.below(2) == 0 {
-                machine.take_away();
-                machine.bring_back();
+                rig.take_away();
+                rig.bring_back();
                 recovered(busy, report);
                 return;
             }
@@ -414,6 +510,7 @@ fn calm(busy: &mut [Busy<'_>]) {
         let port = &mut busy.running.port;
         let before = port.stats().rx_packets;
         while port.stats().rx_packets < before + 50 {
+            busy.running.rig.advance();
             next_event(port);
             assert!(start.elapsed() < PATIENCE, "nothing moves: {port:?}");
         }

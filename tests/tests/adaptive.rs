@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conformance::comeback::{Comeback, events_until};
+use conformance::events::{events_until, is_failed, is_recovered};
 use conformance::packets::{Kind, frame, mixture, seed_of};
-use conformance::{Plan, Rig, Running};
+use conformance::{Plan, Rig, Running, suites};
 use mana_model::config::GenConfig;
 use mana_model::{DeviceConfig, DoorbellMode, Kernel, LinkConfig, Model, ModelConfig};
 use mana_pmd::{
-    Adaptive, AdaptiveConfig, AdaptiveStats, PortEvent, RecoveryConfig, RxBurst, Selector, Turn,
-    TxBurst,
+    Adaptive, AdaptiveConfig, AdaptiveStats, RecoveryConfig, RxBurst, Selector, Turn, TxBurst,
 };
 use pmd_api::{Batch, InterruptError};
 use rustix::time::{ClockId, clock_gettime};
@@ -46,6 +45,12 @@ fn plan(rx: usize) -> Plan {
 
 fn stepped(kernel: Kernel) -> Rig {
     Rig::model(DeviceConfig::new(kernel), DoorbellMode::Stepped)
+}
+
+/// On a machine whose device can go and come back.
+fn with_neighbour(kernel: Kernel) -> Rig {
+    let machine = suites::with_neighbour(DeviceConfig::new(kernel));
+    Rig::machine(machine, DoorbellMode::Polled)
 }
 
 /// CPU time of this thread.
@@ -345,8 +350,7 @@ fn loop_of_an_application(
 
 #[test]
 fn a_thread_that_sleeps_gives_all_its_queues_up_in_a_reset_and_is_woken_afterwards() {
-    let machine = Comeback::new(Kernel::V7_3, 1);
-    let rig = machine.rig(0);
+    let rig = with_neighbour(Kernel::V7_3);
     let plan = Plan { tx: 2, ..plan(2) };
     let mut running = Running::start(&rig, &plan);
     // One transmit queue is this thread's own, to send with.
@@ -361,17 +365,16 @@ fn a_thread_that_sleeps_gives_all_its_queues_up_in_a_reset_and_is_woken_afterwar
         for reset in [true, false, true] {
             thread::sleep(Duration::from_millis(10));
             if reset {
-                machine.take_away();
-                machine.bring_back();
+                rig.take_away();
+                rig.bring_back();
             } else {
                 running.port.recover();
             }
             let mine = &mut running.queues.tx[0];
-            let recovered = |event: &PortEvent| matches!(event, PortEvent::Recovered { .. });
             let poll = || {
                 mine.reclaim();
             };
-            events_until(&mut running.port, poll, recovered);
+            events_until(&rig, &mut running.port, poll, is_recovered);
             let before = received.load(Ordering::Acquire);
             running.send_frames(0, &mixture(5, 100));
             let start = Instant::now();
@@ -390,13 +393,11 @@ fn a_thread_that_sleeps_gives_all_its_queues_up_in_a_reset_and_is_woken_afterwar
     running.queues.tx.extend(queues.tx);
     running.settle();
     running.finish();
-    machine.assert_clean();
 }
 
 #[test]
 fn a_device_that_does_not_come_back_ends_the_sleep_with_the_reason() {
-    let machine = Comeback::new(Kernel::V6_12, 1);
-    let rig = machine.rig(0);
+    let rig = with_neighbour(Kernel::V6_12);
     let mut running = Running::start(&rig, &plan(1));
     running.port.set_recovery(RecoveryConfig {
         deadline: Duration::from_millis(80),
@@ -407,9 +408,8 @@ fn a_device_that_does_not_come_back_ends_the_sleep_with_the_reason() {
     let adaptive = Adaptive::new(AT_ONCE).unwrap();
     let (queues, ended) = thread::scope(|scope| {
         let thread = scope.spawn(|| loop_of_an_application(queues, &stop, &received, adaptive));
-        machine.take_away();
-        let failed = |event: &PortEvent| matches!(event, PortEvent::RecoveryFailed { .. });
-        events_until(&mut running.port, || (), failed);
+        rig.take_away();
+        events_until(&rig, &mut running.port, || (), is_failed);
         thread.join().unwrap()
     });
     let error = ended.unwrap_err();
@@ -417,8 +417,13 @@ fn a_device_that_does_not_come_back_ends_the_sleep_with_the_reason() {
         matches!(error, InterruptError::DeviceRemoved { queue: 0 }),
         "{error}"
     );
-    let Running { mut port, .. } = running;
+    let Running {
+        mut port,
+        rx_pool,
+        tx_pool,
+        ..
+    } = running;
     port.stop(queues).unwrap();
     port.close().unwrap();
-    machine.assert_clean();
+    rig.assert_clean(&[&rx_pool, &tx_pool]);
 }

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use conformance::comeback::{Comeback, events_until, next_event};
+use conformance::events::{events_until, is_recovered, next_event};
 use conformance::packets::{Kind, frame};
 use conformance::toeplitz::{VECTOR_KEY, queue_by};
-use conformance::{Plan, Rig, Running};
+use conformance::{Plan, Rig, Running, suites};
 use mana_model::{DeviceConfig, DoorbellMode, Fault, Kernel, LinkConfig};
 use mana_pmd::{Error, PortEvent, RxInterrupt};
 use pmd_api::{Batch, RxBurst, TxBurst, Wake};
@@ -26,6 +26,12 @@ fn rig(kernel: Kernel) -> Rig {
     let mut device = DeviceConfig::new(kernel);
     device.ports[0].link = LinkConfig::Sink { capture: true };
     Rig::model(device, DoorbellMode::Stepped)
+}
+
+/// On a machine whose device can go and come back.
+fn with_neighbour(kernel: Kernel) -> Rig {
+    let machine = suites::with_neighbour(DeviceConfig::new(kernel));
+    Rig::machine(machine, DoorbellMode::Polled)
 }
 
 /// Every frame arrives where the port says.
@@ -226,12 +232,11 @@ fn a_port_that_receives_nothing_any_more_is_made_anew_by_recover_or_closed() {
 fn a_device_that_goes_away_during_a_change_comes_back_with_it() {
     for kernel in Kernel::ALL {
         for owners_call_first in [false, true] {
-            let machine = Comeback::new(kernel, 1);
-            let rig = machine.rig(0);
+            let rig = with_neighbour(kernel);
             let mut running = Running::start(&rig, &Plan::queues(QUEUES, 1));
             let wanted = table(&[3, 1]);
             running.port.set_rss_table(&wanted).unwrap();
-            machine.take_away();
+            rig.take_away();
             if owners_call_first {
                 // The port finds out by the change.
                 running
@@ -240,7 +245,7 @@ fn a_device_that_goes_away_during_a_change_comes_back_with_it() {
                     .iter_mut()
                     .for_each(mana_pmd::RxQueue::give_way);
             }
-            machine.bring_back();
+            rig.bring_back();
             // The change has all that it waits for before the recovery has.
             let (port, rx, tx) = (
                 &mut running.port,
@@ -248,11 +253,12 @@ fn a_device_that_goes_away_during_a_change_comes_back_with_it() {
                 &mut running.queues.tx,
             );
             let give_rx = || rx.iter_mut().for_each(mana_pmd::RxQueue::give_way);
-            let events = events_until(port, give_rx, |event| *event == PortEvent::DeviceRemoved);
+            let events = events_until(&rig, port, give_rx, |event| {
+                *event == PortEvent::DeviceRemoved
+            });
             assert_eq!(events.len(), 1, "{events:?}");
             let give_tx = || tx.iter_mut().for_each(mana_pmd::TxQueue::give_way);
-            let recovered = |event: &PortEvent| matches!(event, PortEvent::Recovered { .. });
-            let events = events_until(port, give_tx, recovered);
+            let events = events_until(&rig, port, give_tx, is_recovered);
             assert_eq!(events[0], PortEvent::Recovering, "{events:?}");
             assert_eq!(events.len(), 2, "{events:?}");
             assert_eq!(running.port.rss_table(), Some(wanted));
@@ -264,7 +270,6 @@ fn a_device_that_goes_away_during_a_change_comes_back_with_it() {
                 assert_eq!(queue, queue_by(&wanted, &VECTOR_KEY, &bytes));
             }
             running.finish();
-            machine.assert_clean();
         }
     }
 }
@@ -325,7 +330,7 @@ fn a_silent_owner_is_named_and_the_port_receives_as_before_until_he_calls_or_goe
         let named = PortEvent::WaitingForQueue {
             queues: vec!["rx 3".to_owned()],
         };
-        events_until(&mut running.port, || (), |event| *event == named);
+        events_until(&rig, &mut running.port, || (), |event| *event == named);
         assert!(running.port.is_rss_changing());
         assert_sends(&mut running);
         // Another change on top of it; the last one counts.
@@ -364,8 +369,7 @@ fn a_change_needs_nobody_where_all_receive_queues_were_dropped() {
 
 #[test]
 fn owners_asleep_give_way_and_are_woken_by_their_queue_when_it_is_in_the_table_again() {
-    let machine = Comeback::new(Kernel::V7_3, 1);
-    let rig = machine.rig(0);
+    let rig = with_neighbour(Kernel::V7_3);
     let plan = Plan {
         rx_interrupts: true,
         ..Plan::queues(2, 1)
@@ -388,7 +392,7 @@ fn owners_asleep_give_way_and_are_woken_by_their_queue_when_it_is_in_the_table_a
     for order in [&[0][..], &[1], &[1, 0]] {
         running.port.set_rss_table(&table(order)).unwrap();
         let changed = |event: &PortEvent| matches!(event, PortEvent::RssChanged { .. });
-        events_until(&mut running.port, || (), changed);
+        events_until(&rig, &mut running.port, || (), changed);
     }
     let wanted = running.port.rss_table().unwrap();
     for queue in 0..2 {
@@ -406,7 +410,6 @@ fn owners_asleep_give_way_and_are_woken_by_their_queue_when_it_is_in_the_table_a
     }
     running.settle();
     running.finish();
-    machine.assert_clean();
 }
 
 #[test]
@@ -442,7 +445,7 @@ fn a_sleeper_is_told_that_its_port_receives_nothing_any_more() {
             }
         )
     };
-    events_until(&mut running.port, || (), failed);
+    events_until(&rig, &mut running.port, || (), failed);
     let (told, queue) = sleeper.join().unwrap();
     assert!(told.contains("has failed"), "{told}");
     running.queues.rx.push(queue);
@@ -495,7 +498,7 @@ fn changes_under_traffic_on_threads_lose_no_buffer_and_break_no_rule() {
         for order in [&[3, 2, 1, 0][..], &[1], &[2, 3], &[0, 1, 2, 3]].repeat(5) {
             running.port.set_rss_table(&table(order)).unwrap();
             let changed = |event: &PortEvent| matches!(event, PortEvent::RssChanged { .. });
-            let events = events_until(&mut running.port, || (), changed);
+            let events = events_until(&rig, &mut running.port, || (), changed);
             if let Some(PortEvent::RssChanged { lost: some, .. }) = events.last() {
                 lost += some;
             }

@@ -14,14 +14,19 @@ use pmd_api::{Batch, RxBurst, TxBurst};
 
 fn run(name: &str) {
     let suite = suites::find(name).expect("a suite of that name");
-    for kernel in Kernel::ALL {
-        let mut device = DeviceConfig::new(kernel);
-        (suite.prepare)(&mut device);
-        (suite.run)(&Rig::model(device, DoorbellMode::Polled));
+    // What recovers is the same on each; the suites run on all of them elsewhere.
+    let kernels: &[Kernel] = match suite.needs {
+        Needs::Neighbour => &[Kernel::V7_3],
+        _ => &Kernel::ALL,
+    };
+    for &kernel in kernels {
+        let machine = suite.machine(DeviceConfig::new(kernel));
+        (suite.run)(&Rig::machine(machine, DoorbellMode::Polled));
     }
 }
 
-/// One test a suite, and one that all that need no more than a wire are here.
+/// One test a suite, and one that all that need no more than a wire, or that are about threads, are
+/// here.
 macro_rules! suites {
     ($($name:ident)*) => {
         $(#[test] fn $name() { run(stringify!($name)) })*
@@ -29,6 +34,10 @@ macro_rules! suites {
         fn every_suite_that_does_not_look_into_the_device_runs_here() {
             let here = [$(stringify!($name)),*];
             for suite in suites::ALL.iter().filter(|suite| suite.needs != Needs::Model) {
+                if suite.name == "soak" {
+                    // In a program of its own, because it counts what the whole process has.
+                    continue;
+                }
                 assert!(here.contains(&suite.name), "{}", suite.name);
             }
         }
@@ -45,6 +54,22 @@ suites! {
     full_ring
     port_stats
     rx_wakeup
+    recovery_traffic
+    recovery_workers
+    recovery_comes_by_itself
+    recovery_tx_stuck
+    recovery_silent_owner
+    recovery_sleeper
+    recovery_sleeper_learns
+    recovery_dropped_handles
+    recovery_forgotten_handle
+    recovery_restart
+    recovery_in_a_row
+    recovery_errno
+    recovery_removed_again
+    recovery_stays_away
+    recovery_both_ports
+    recovery_vport_taken
 }
 
 /// Packets of each transmit thread.

@@ -45,22 +45,19 @@ fn every_suite_is_listed_with_what_it_proves_and_passes_on_a_model() {
     let (code, listed, _) = conformance("--list --json");
     assert_eq!(code, 0);
     let listed: Value = serde_json::from_str(&listed).expect("JSON");
-    for kernel in ["6.12", "7.3"] {
-        let (code, whole) = json(&format!("--vdev=model0,kernel={kernel}"));
-        assert_eq!(code, 0, "{whole}");
-        let results = results(&whole);
-        assert_eq!(whole["passed"], results.len());
-        assert_eq!(results.len(), listed["suites"].as_array().unwrap().len());
-        for ((name, result, reason), listed) in results
-            .into_iter()
-            .zip(listed["suites"].as_array().unwrap())
-        {
-            assert_eq!(listed["name"], name);
-            assert!(listed["proves"].as_str().unwrap().len() > 20, "{name}");
-            assert_eq!((result, reason), ("passed", ""), "{name}");
-        }
-        assert_eq!(whole["provider"], "uverbs");
+    let listed = listed["suites"].as_array().unwrap();
+    // Other kernels' turn is in the tests of the suites themselves.
+    let (code, whole) = json("--vdev=model0,kernel=7.3");
+    assert_eq!(code, 0, "{whole}");
+    let results = results(&whole);
+    assert_eq!(whole["passed"], results.len());
+    assert_eq!(results.len(), listed.len());
+    for ((name, result, reason), listed) in results.into_iter().zip(listed) {
+        assert_eq!(listed["name"], name);
+        assert!(listed["proves"].as_str().unwrap().len() > 20, "{name}");
+        assert_eq!((result, reason), ("passed", ""), "{name}");
     }
+    assert_eq!(whole["provider"], "uverbs");
 }
 
 #[test]

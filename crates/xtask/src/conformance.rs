@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use crate::report::Tally;
-use crate::runner;
+use crate::workspace::Workspace;
+use crate::{debian, process, program, runner};
 
 /// Releases of rdma-core: the variable with the tree, and how the version of the real libibverbs in
 /// it begins.
@@ -20,6 +21,8 @@ const RELEASES: [(&str, &str, &str); 2] = [
     ),
 ];
 const KERNELS: [&str; 2] = ["6.12", "7.3"];
+/// Of each run, for the suite `soak`: together with those of `tests/tests/soak.rs` about a minute.
+const SOAK_SECONDS: &str = "5";
 const LOADER: &str = "ld-linux-x86-64.so.2";
 /// Where a tree has its libraries.
 const FOLDERS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
@@ -85,7 +88,40 @@ fn arguments(
         .args(["conformance", "--json", "--preload"])
         .arg(format!("--provider={provider}"))
         .arg(format!("--vdev=model0,kernel={kernel}"))
+        .env("MANA_SOAK_SECONDS", SOAK_SECONDS)
         .envs(environment.iter().cloned());
+}
+
+/// The suite `soak` for long, through `provider` (`uverbs`, or `rdma-core` of both releases, which
+/// share the time).
+pub fn soak(
+    workspace: &Workspace,
+    provider: &str,
+    seconds: u64,
+    seed: Option<u64>,
+) -> Result<(), String> {
+    let mana = program::build("mana", "mana", false)?;
+    let preload = program::library("mana-model-preload")?;
+    let commands = match provider {
+        "rdma-core" => [&debian::DPDK, &debian::RDMA_CORE_44]
+            .iter()
+            .map(|group| under_loader(&group.fetch(workspace)?, mana.as_os_str()))
+            .collect::<Result<Vec<_>, _>>()?,
+        _ => vec![Command::new(&mana)],
+    };
+    let seconds = seconds / commands.len() as u64;
+    for mut command in commands {
+        command
+            .args(["conformance", "--preload", "--suite=soak"])
+            .arg(format!("--provider={provider}"))
+            .arg("--vdev=model0,kernel=7.3")
+            .arg(format!("--timeout={}", seconds.saturating_add(600)))
+            .env("MANA_SOAK_SECONDS", seconds.to_string())
+            .env("MANA_PRELOAD", &preload)
+            .envs(seed.map(|seed| ("MANA_SOAK_SEED", seed.to_string())));
+        process::run(&mut command)?;
+    }
+    Ok(())
 }
 
 /// The program over the libraries of a tree, started by the tree's own loader.

@@ -4,16 +4,23 @@
 use std::process::Command;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::{process, program};
+use crate::workspace::Workspace;
+use crate::{conformance, process, program};
 
-pub const USAGE: &str = "cargo xtask long soak|properties [--minutes N] [--seed N]";
+pub const USAGE: &str = "cargo xtask long soak|properties [--minutes N] [--seed N], for soak also \
+                         [--provider uverbs|rdma-core]";
 
 /// What is run for long.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Long {
     /// Ports that live through starts, stops, resets and removals under traffic: the example `soak`
-    /// of the package `conformance`, which prints its seed.
-    Soak { minutes: u64, seed: Option<u64> },
+    /// of the package `conformance`, which prints its seed; with a provider `mana conformance` over the
+    /// preloaded model.
+    Soak {
+        minutes: u64,
+        seed: Option<u64>,
+        provider: Option<String>,
+    },
     /// The property tests, again and again from one seed to the next, with many cases.
     Properties { minutes: u64, seed: Option<u64> },
 }
@@ -25,7 +32,7 @@ impl Long {
         if !["soak", "properties"].contains(&task) {
             return Err(format!("unknown long task `{task}`\n{USAGE}"));
         }
-        let (mut minutes, mut seed) = (60, None);
+        let (mut minutes, mut seed, mut provider) = (60, None, None);
         while let Some(argument) = arguments.next() {
             let number = |text: Option<&str>| {
                 let text = text.ok_or_else(|| format!("{argument} needs a number"))?;
@@ -35,19 +42,32 @@ impl Long {
             match argument {
                 "--minutes" => minutes = number(arguments.next())?,
                 "--seed" => seed = Some(number(arguments.next())?),
+                "--provider" if task == "soak" => match arguments.next() {
+                    Some(name @ ("uverbs" | "rdma-core")) => provider = Some(name.to_owned()),
+                    _ => return Err(format!("--provider needs uverbs or rdma-core\n{USAGE}")),
+                },
                 _ => return Err(format!("unknown argument `{argument}`\n{USAGE}")),
             }
         }
         Ok(match task {
-            "soak" => Self::Soak { minutes, seed },
+            "soak" => Self::Soak {
+                minutes,
+                seed,
+                provider,
+            },
             _ => Self::Properties { minutes, seed },
         })
     }
 
     /// Runs it on this program's terminal.
-    pub fn run(&self) -> Result<(), String> {
+    pub fn run(&self, workspace: &Workspace) -> Result<(), String> {
         match *self {
-            Self::Soak { minutes, seed } => {
+            Self::Soak {
+                minutes,
+                seed,
+                provider: Some(ref provider),
+            } => conformance::soak(workspace, provider, minutes.saturating_mul(60), seed),
+            Self::Soak { minutes, seed, .. } => {
                 let mut soak = Command::new(program::build("conformance", "soak", true)?);
                 soak.arg(minutes.saturating_mul(60).to_string());
                 soak.args(seed.map(|seed| seed.to_string()));
@@ -95,9 +115,21 @@ mod tests {
 
     #[test]
     fn a_task_takes_an_hour_or_what_is_asked_for() {
-        let soak = |minutes, seed| Ok(Long::Soak { minutes, seed });
+        let soak = |minutes, seed| {
+            Ok(Long::Soak {
+                minutes,
+                seed,
+                provider: None,
+            })
+        };
         assert_eq!(parse("soak"), soak(60, None));
         assert_eq!(parse("soak --minutes 3 --seed 7"), soak(3, Some(7)));
+        let over = Long::Soak {
+            minutes: 60,
+            seed: None,
+            provider: Some("rdma-core".to_owned()),
+        };
+        assert_eq!(parse("soak --provider rdma-core"), Ok(over));
         let properties = Long::Properties {
             minutes: 2,
             seed: None,
@@ -107,7 +139,15 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_an_error() {
-        for line in ["", "sook", "soak 3", "soak --minutes", "soak --minutes x"] {
+        for line in [
+            "",
+            "sook",
+            "soak 3",
+            "soak --minutes",
+            "soak --minutes x",
+            "soak --provider dpdk",
+            "properties --provider uverbs",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -63,7 +63,7 @@ use long::Long;
 use tiers::Tier;
 use workspace::Workspace;
 
-const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | package | long soak|properties [--minutes N] [--seed N]";
+const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | package | long soak|properties [--minutes N] [--seed N] [--provider uverbs|rdma-core]";
 
 enum Task {
     Test(Vec<Tier>),
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
                 println!("{}", path.display());
                 true
             }),
-            Task::Long(long) => long.run().map(|()| true),
+            Task::Long(long) => long.run(&workspace).map(|()| true),
         }
     });
     match done {

@@ -23,7 +23,7 @@ fn run(rig: &Rig) {
     let mut running = Running::start(rig, &Plan::default());
     let frames = mixture(24, 1514);
     assert_eq!(running.exchange(0, &frames).len(), frames.len());
-    rig.device().remove();
+    rig.device().remove(0);
     let mut told = None;
     assert!(rig.until(|| {
         told = running.port.next_event().expect("events can be read");
@@ -34,10 +34,10 @@ fn run(rig: &Rig) {
     let away = Port::open(&rig.system, &rig.selector);
     assert!(away.is_err(), "{away:?}");
 
-    rig.device().restore();
+    rig.device().restore(0);
     assert_moves(rig);
     // With nobody there to see it go.
-    rig.device().reset(After::Steps(0));
+    rig.device().reset(0, After::Steps(0));
     assert_moves(rig);
     assert_eq!(rig.info().mac, mac);
     rig.assert_clean(&[]);

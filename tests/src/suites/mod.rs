@@ -20,6 +20,7 @@ mod pool_exhaustion;
 mod port_stats;
 mod queue_ids;
 mod queue_status;
+mod recovery;
 mod rejects;
 pub mod restart;
 mod ring_laps;
@@ -31,6 +32,7 @@ mod rx_truncated;
 mod rx_wakeup;
 mod send_only;
 mod smoke;
+mod soak;
 mod tso;
 mod two_ports;
 mod tx_error_cqes;
@@ -39,6 +41,7 @@ mod tx_prepare;
 mod vlan;
 mod vport_offset;
 
+use mana_model::config::PortConfig;
 use mana_model::{DeviceConfig, LinkConfig};
 
 use crate::Rig;
@@ -52,6 +55,8 @@ pub enum Needs {
     Loop,
     /// The model: the suite looks into the device or lets it fail.
     Model,
+    /// The model, with another device in the machine: see [`Rig::bring_back`].
+    Neighbour,
 }
 
 /// One property of driver and device.
@@ -67,6 +72,37 @@ pub struct Suite {
     pub prepare: fn(&mut DeviceConfig),
     /// Runs it. Panics where the property does not hold.
     pub run: fn(&Rig),
+}
+
+impl Suite {
+    /// The machine on which the suite runs over a model of `device`, which is its first.
+    #[must_use]
+    pub fn machine(&self, mut device: DeviceConfig) -> Vec<DeviceConfig> {
+        (self.prepare)(&mut device);
+        match self.needs {
+            Needs::Neighbour => with_neighbour(device),
+            Needs::Port | Needs::Loop | Needs::Model => vec![device],
+        }
+    }
+}
+
+/// A machine of `device` and another one, so that it can come back under another name
+/// ([`Rig::bring_back`]).
+#[must_use]
+pub fn with_neighbour(device: DeviceConfig) -> Vec<DeviceConfig> {
+    let other = |texts: [&str; 2], taken: &str| {
+        let other = texts.iter().find(|text| **text != taken);
+        other.map_or_else(String::new, ToString::to_string)
+    };
+    let pci = device.pci.map(|pci| pci.to_string()).unwrap_or_default();
+    let neighbour = DeviceConfig {
+        name: other(["model1", "model2"], &device.name),
+        pci: other(["7870:00:01.0", "7870:00:02.0"], &pci).parse().ok(),
+        driver_id: device.driver_id,
+        netlink: device.netlink,
+        ..DeviceConfig::new(device.kernel)
+    };
+    vec![device, neighbour]
 }
 
 /// All suites.
@@ -105,12 +141,36 @@ pub const ALL: &[Suite] = &[
     rx_wakeup::SUITE,
     device_fatal::SUITE,
     device_reset::SUITE,
+    recovery::traffic::SUITE,
+    recovery::workers::SUITE,
+    recovery::comes_by_itself::SUITE,
+    recovery::tx_stuck::SUITE,
+    recovery::silent_owner::SUITE,
+    recovery::sleeper::SUITE,
+    recovery::sleeper_learns::SUITE,
+    recovery::dropped_handles::SUITE,
+    recovery::forgotten_handle::SUITE,
+    recovery::restart::SUITE,
+    recovery::in_a_row::SUITE,
+    recovery::errno::SUITE,
+    recovery::removed_again::SUITE,
+    recovery::stays_away::SUITE,
+    recovery::both_ports::SUITE,
+    recovery::vport_taken::SUITE,
+    soak::SUITE,
 ];
 
 /// The suite of that name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Suite> {
     ALL.iter().find(|suite| suite.name == name)
+}
+
+/// Makes it a device of two ports.
+fn two_ports(device: &mut DeviceConfig) {
+    let port = device.ports[0].clone();
+    device.ports.truncate(1);
+    device.ports.push(PortConfig { mac: None, ..port });
 }
 
 /// What leaves is kept for the suite, what arrives is what the suite delivers.

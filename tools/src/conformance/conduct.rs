@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conformance::Suite;
+use mana_model::DeviceConfig;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::error::Error;
@@ -99,21 +100,25 @@ fn line(
     let mut arguments: Vec<OsString> = Vec::new();
     match &options.target {
         Target::Model { device, preloaded } => {
-            let mut device = (**device).clone();
-            (suite.prepare)(&mut device);
-            let vdev = OsString::from(format!("--vdev={}", device.to_text()?));
+            let vdev = |device: &DeviceConfig| {
+                let text = device.to_text()?;
+                Ok::<_, Error>(OsString::from(format!("--vdev={text}")))
+            };
             if *preloaded {
                 line.extend_from_slice(words);
                 line.extend(["model", "exec"].map(OsString::from));
+                for device in suite.machine((**device).clone()) {
+                    line.push(vdev(&device)?);
+                }
                 let named = |option: &str| {
                     let mut word = OsString::from(option);
                     word.push(socket);
                     word
                 };
-                line.extend([vdev.clone(), named("--control="), "--".into()]);
+                line.extend([named("--control="), "--".into()]);
                 arguments.extend(["--preload".into(), named("--socket=")]);
             }
-            arguments.push(vdev);
+            arguments.push(vdev(device)?);
         }
         Target::Hardware { selector, .. } => {
             arguments.extend(["-a".into(), selector.to_string().into()]);

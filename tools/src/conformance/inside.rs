@@ -55,7 +55,7 @@ pub fn run(options: &Options, socket: Option<&Path>) -> Result<(), Error> {
     let mut told = Told::default();
     let start = Instant::now();
     // The state that a panic leaves behind is looked at no more: the process ends.
-    let run = AssertUnwindSafe(|| run_on(&rig(options, socket), options, suite, &mut told));
+    let run = AssertUnwindSafe(|| run_on(&rig(options, suite, socket), options, suite, &mut told));
     let panicked = panic::catch_unwind(run).is_err();
     told.seconds = start.elapsed().as_secs_f64();
     let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,27 +64,29 @@ pub fn run(options: &Options, socket: Option<&Path>) -> Result<(), Error> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
-fn rig(options: &Options, socket: Option<&Path>) -> Rig {
+fn rig(options: &Options, suite: &Suite, socket: Option<&Path>) -> Rig {
     match &options.target {
         Target::Model {
             device,
             preloaded: false,
         } => {
-            let mut rig = Rig::model((**device).clone(), DoorbellMode::Stepped);
+            let machine = suite.machine((**device).clone());
+            let mut rig = Rig::machine(machine, DoorbellMode::Stepped);
             rig.selector.provider = options.provider;
             rig
         }
         Target::Model { .. } => {
             let system = linux();
             // The model begins, and listens, when it is first looked for.
-            let ports = mana_pmd::discover(&system)
+            mana_pmd::discover(&system)
                 .unwrap_or_else(|error| panic!("the model is not found: {error}"));
             let socket = socket.expect("the preloaded model has a socket");
             let client = Client::wait_for(socket, PATIENCE)
                 .unwrap_or_else(|error| panic!("the model can't be steered: {error}"));
-            let netdev = ports.first().and_then(|port| port.netdev.as_ref());
+            let mac = client.port(0).mac();
+            let mac = mac.unwrap_or_else(|error| panic!("the model does not answer: {error}"));
             let selector = Selector {
-                macs: netdev.map(|netdev| netdev.mac).into_iter().collect(),
+                macs: vec![mac],
                 provider: options.provider,
                 ..Selector::default()
             };
@@ -120,10 +122,17 @@ fn run_on(rig: &Rig, options: &Options, suite: &Suite, told: &mut Told) {
     if options.provider != ProviderChoice::Auto {
         assert_eq!(info.provider, options.provider.to_string());
     }
+    let before = descriptors();
     (suite.run)(rig);
+    assert_eq!(descriptors(), before, "open descriptors");
     if rig.is_model() {
         told.findings = rig.device().findings();
     }
+}
+
+/// Descriptors that are open in this process.
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
 /// The files of libibverbs and libmana in this process.

@@ -151,7 +151,7 @@ impl Options {
             (Needs::Loop, Wire::None) => {
                 Some("needs a wire that brings back every frame: --wire=loop")
             }
-            (Needs::Model, _) => {
+            (Needs::Model | Needs::Neighbour, _) => {
                 Some("needs a device model (--vdev): it looks into the device or lets it fail")
             }
         }
@@ -181,8 +181,7 @@ fn hardware(text: &str, provider: &mut ProviderChoice) -> Result<Selector, Error
 fn model(args: &Args) -> Result<DeviceConfig, Error> {
     let text = args.vdev.as_deref().unwrap_or("model0");
     let device = parse_device(text)?;
-    // The process of a suite gets the device as the suite wants it.
-    if !args.inside && device.ports.first().map(|port| &port.link) != Some(&LinkConfig::Loop) {
+    if device.ports.first().map(|port| &port.link) != Some(&LinkConfig::Loop) {
         let text = format!(
             "--vdev={text}: each suite chooses what is behind the first port; leave link= out"
         );
@@ -284,7 +283,10 @@ mod tests {
         let help = <Line as clap::CommandFactory>::command()
             .render_long_help()
             .to_string();
-        for suite in suites::ALL.iter().filter(|s| s.needs != Needs::Model) {
+        for suite in suites::ALL
+            .iter()
+            .filter(|s| matches!(s.needs, Needs::Port | Needs::Loop))
+        {
             assert!(help.contains(suite.name), "{}", suite.name);
         }
     }

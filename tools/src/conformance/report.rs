@@ -211,7 +211,7 @@ fn needs(suite: &Suite) -> &'static str {
     match suite.needs {
         Needs::Port => "port",
         Needs::Loop => "loop",
-        Needs::Model => "model",
+        Needs::Model | Needs::Neighbour => "model",
     }
 }
 
