@@ -580,7 +580,9 @@ fn lisa_reads_the_rates_of_both() {
             let eal = "-n 4 --proc-type=primary DEVICE";
             let session = Session::on_terminal(&stack, column, model, eal, &app);
             let mut session = session.on_its_libraries(&stack);
-            session.wait_until("three periods", |text| text.matches("Tx-pps:").count() >= 3);
+            session.wait_until("two rates", |text| {
+                parsers::lisa_rates(text, direction).len() >= 2
+            });
             let outcome = session.interrupt();
             outcome.assert_clean();
             let text = &outcome.ended.stdout;
