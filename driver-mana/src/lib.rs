@@ -94,7 +94,7 @@ pub use limits::{MAX_DEPTH, MAX_RX_QUEUES, MIN_DEPTH};
 pub use missed::Missed;
 pub use mtu::{MIN_MTU, Oversize};
 pub use port::{Link, Port, Queues, RecoveryConfig};
-pub use queue::{QueueError, RxDescriptor, RxQueue, TxDescriptor, TxQueue};
+pub use queue::{QueueError, QueueHistograms, RxDescriptor, RxQueue, TxDescriptor, TxQueue};
 pub use rss_table::RSS_TABLE;
 pub use selector::Selector;
 pub use xstats::Xstat;

@@ -21,7 +21,7 @@ use crate::capabilities::capabilities;
 use crate::discover::{Usable, choose};
 use crate::limits::Limits;
 use crate::missed::Reader;
-use crate::queue::{Counters, RxQueue, TxQueue};
+use crate::queue::{Counters, QueueHistograms, RxQueue, TxQueue};
 use crate::started::Started;
 use crate::stats::{Totals, port_stats};
 use crate::{Error, Missed, PortConfig, PortEvent, PortInfo, Selector, Xstat, xstats};
@@ -410,6 +410,35 @@ impl Port {
     #[must_use]
     pub fn xstats(&self) -> Vec<Xstat> {
         xstats::list(&self.stats(), &self.rx, &self.tx)
+    }
+
+    /// Lets all queues count in histograms ([`QueueHistograms`]) from now on, or stops that; off at
+    /// first. On, a burst costs some 10 ns more, one in sixteen that receives also a look at each
+    /// packet that waits, and one clock reading for each completion that is timed; off, it costs a
+    /// load and a branch. Once they were on, [`Port::xstats`] has, for each queue at its end, the number of values
+    /// (`rx_q0_burst_packets_count`), two percentiles (`_p50`, `_p99`: at most twice the exact
+    /// one) and the largest (`_max`) of `burst_packets`, `ring_packets` and, of transmit queues, `completion_ns`.
+    pub fn set_histograms(&mut self, on: bool) {
+        self.rx.set_histograms(on);
+        self.tx.set_histograms(on);
+    }
+
+    /// Whether [`Port::set_histograms`] was ever called for.
+    #[must_use]
+    pub fn has_histograms(&self) -> bool {
+        self.rx.has_histograms()
+    }
+
+    /// What the receive queues of this index counted by magnitude while that was asked for.
+    #[must_use]
+    pub fn rx_histograms(&self, index: u16) -> QueueHistograms {
+        self.rx.histograms(index.into())
+    }
+
+    /// What the transmit queues of this index counted by magnitude while that was asked for.
+    #[must_use]
+    pub fn tx_histograms(&self, index: u16) -> QueueHistograms {
+        self.tx.histograms(index.into())
     }
 
     /// Asks the kernel how many packets the device dropped because no buffer was posted. A few

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pmd_api::{PortStats, QueueStats};
 
-use crate::queue::{Counters, Details};
+use crate::queue::{Counters, Details, QueueHistograms};
 
 /// What the queues of one direction counted since the port was opened.
 #[derive(Debug, Default)]
@@ -14,6 +14,11 @@ pub(crate) struct Totals {
     ended: Vec<(QueueStats, Details)>,
     /// Of queues that run, by index.
     running: Vec<Arc<Counters>>,
+    /// Histograms of queues that are gone, by index, once they were asked for.
+    shapes: Vec<QueueHistograms>,
+    /// Whether histograms are asked for now, and whether they ever were.
+    shaping: bool,
+    shaped: bool,
 }
 
 impl Totals {
@@ -21,6 +26,7 @@ impl Totals {
     pub(crate) fn begin(&mut self, running: Vec<Arc<Counters>>) {
         self.end();
         self.running = running;
+        self.set_histograms(self.shaping);
     }
 
     /// Counters of the queues that run, by index.
@@ -30,6 +36,12 @@ impl Totals {
 
     /// Keeps what was counted; the queues are gone.
     pub(crate) fn end(&mut self) {
+        if self.shaped {
+            self.shapes.resize(self.queues(), Default::default());
+            for (shape, counters) in self.shapes.iter_mut().zip(&self.running) {
+                shape.add(&counters.histograms.read());
+            }
+        }
         self.ended.resize(self.queues(), Default::default());
         for ((stats, details), counters) in self.ended.iter_mut().zip(self.running.drain(..)) {
             *stats += counters.snapshot();
@@ -60,6 +72,29 @@ impl Totals {
             Some(counters) => counters.details().after(&ended),
             None => ended,
         }
+    }
+
+    /// Lets queues count in histograms, or not.
+    pub(crate) fn set_histograms(&mut self, on: bool) {
+        self.shaping = on;
+        self.shaped |= on;
+        for counters in &self.running {
+            counters.histograms.set(on);
+        }
+    }
+
+    /// Whether histograms were ever asked for.
+    pub(crate) fn has_histograms(&self) -> bool {
+        self.shaped
+    }
+
+    /// Histograms of the queue of this index.
+    pub(crate) fn histograms(&self, index: usize) -> QueueHistograms {
+        let mut all = self.shapes.get(index).cloned().unwrap_or_default();
+        if let Some(counters) = self.running.get(index) {
+            all.add(&counters.histograms.read());
+        }
+        all
     }
 
     pub(crate) fn sum(&self) -> QueueStats {

@@ -16,6 +16,15 @@ pub struct Xstat {
     pub value: u64,
 }
 
+impl Xstat {
+    /// Whether it goes down as well as up, so that no difference of two values makes sense.
+    #[must_use]
+    pub fn is_gauge(&self) -> bool {
+        let ends = ["_p50", "_p99", "_max"];
+        self.name.contains("deficit") || ends.iter().any(|end| self.name.ends_with(end))
+    }
+}
+
 /// All of them, always in the same order and number for the same number of queues.
 pub(crate) fn list(stats: &PortStats, rx: &Totals, tx: &Totals) -> Vec<Xstat> {
     let mut list = Vec::new();
@@ -79,6 +88,25 @@ pub(crate) fn list(stats: &PortStats, rx: &Totals, tx: &Totals) -> Vec<Xstat> {
         let value = (0..tx.queues()).map(|queue| tx.details(queue).by_type[error]);
         let name = tx::name(tx::SA_DROP + error as u8).unwrap_or("TX_UNKNOWN");
         add(format!("{}_errors", name.to_lowercase()), value.sum());
+    }
+    for (direction, totals) in [("rx", rx), ("tx", tx)] {
+        let queues = if totals.has_histograms() {
+            totals.queues()
+        } else {
+            0
+        };
+        for queue in 0..queues {
+            for (name, histogram) in totals.histograms(queue).named(direction) {
+                for (end, value) in [
+                    ("count", histogram.count()),
+                    ("p50", histogram.percentile(50.0)),
+                    ("p99", histogram.percentile(99.0)),
+                    ("max", histogram.max()),
+                ] {
+                    add(format!("{direction}_q{queue}_{name}_{end}"), value);
+                }
+            }
+        }
     }
     list
 }

@@ -28,6 +28,7 @@
 mod batch;
 mod burst;
 mod capabilities;
+mod histogram;
 mod interrupt;
 mod mbuf;
 mod meta;
@@ -40,6 +41,7 @@ mod sync;
 pub use batch::Batch;
 pub use burst::{BadPacket, Reject, RxBurst, TxBurst, TxOutcome};
 pub use capabilities::{Capabilities, Support};
+pub use histogram::Histogram;
 pub use interrupt::{Armed, InterruptError, RxInterrupt, Wake};
 pub use mbuf::{Mbuf, MbufError, SegmentRef, Segments, SegmentsMut};
 pub use offload::{

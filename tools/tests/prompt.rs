@@ -602,3 +602,31 @@ fn nobody_reading_ends_it_with_exit_code_1() {
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("a child").code(), Some(1));
 }
+
+#[test]
+fn histograms_are_shown_once_they_were_asked_for() {
+    let mut typed = Typed::piped(&small(""));
+    typed.line("show port histograms 0");
+    typed.wait_for("none: `set histograms on` first");
+    for line in ["set histograms on", "set fwd txonly", "start"] {
+        typed.line(line);
+    }
+    typed.wait_for("txonly packet forwarding packets/burst=32");
+    typed.line("stop");
+    typed.wait_for("\nDone.\n");
+    for line in ["show port histograms all", "show port xstats 0", "quit"] {
+        typed.line(line);
+    }
+    let run = typed.end().succeeded();
+    assert_has(
+        &run.stdout,
+        &[
+            "Histograms are on\n",
+            "###### Histograms for port 0 \n",
+            "rx_q0_burst_packets: ",
+            "tx_q0_completion_ns: ",
+            "\n  32-63 ",
+            "\ntx_q0_burst_packets_max: 32\n",
+        ],
+    );
+}

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use gdma::cqe::tx;
 use pmd_api::QueueStats;
 
+use super::histograms::Recorders;
+
 /// Types of error completions of a send queue, the first of which is SA_DROP
 /// (reference/mana-hardware.md §3.4).
 pub(crate) const TX_ERRORS: usize = (tx::GDMA_ERR - tx::SA_DROP + 1) as usize;
@@ -53,6 +55,8 @@ pub(crate) struct Counters {
     pub(super) deficit_max: Counter,
     /// Transmit: error completions by type.
     pub(super) by_type: [Counter; TX_ERRORS],
+    /// Where they are asked for.
+    pub(crate) histograms: Recorders,
 }
 
 /// What a queue counts beyond [`QueueStats`], at one moment.

@@ -14,6 +14,7 @@ use mana_verbs::{CompletionChannel, VerbsError};
 use pmd_api::Batch;
 
 use super::buffers::{Buffers, Neighbours, Noted, RxBuffers};
+use super::histograms::LOOK_EVERY;
 use super::rings::{Posting, RxRings};
 use super::{Counters, QueueError, RxSetup};
 
@@ -36,6 +37,8 @@ pub(crate) struct RxCore {
     buffers: Buffers,
     pub(super) state: RxState,
     keep_vlan_tags: bool,
+    /// Bursts counted in histograms.
+    bursts: u32,
     /// How the queue wakes its owner.
     pub(super) interrupts: Option<CompletionChannel>,
 }
@@ -117,6 +120,7 @@ impl RxCore {
                 counters,
             },
             keep_vlan_tags,
+            bursts: 0,
             interrupts,
         };
         // The first filling is no refill. Where the queue is made anew its counters go on.
@@ -201,12 +205,27 @@ impl RxCore {
         }
     }
 
+    /// Counts a burst in the histograms.
+    #[cold]
+    fn record(&mut self, received: usize) {
+        let histograms = &self.state.counters.histograms;
+        histograms.burst.record(received as u64);
+        self.bursts = self.bursts.wrapping_add(1);
+        if self.bursts.is_multiple_of(LOOK_EVERY) {
+            let behind = u64::from(self.waiting());
+            histograms.ring.record(received as u64 + behind);
+        }
+    }
+
     /// See [`pmd_api::RxBurst::rx_burst`].
     pub(super) fn burst(&mut self, batch: &mut Batch) -> usize {
         let received = match &mut self.buffers {
             Buffers::Single(buffers) => self.state.burst(buffers, batch),
             Buffers::Scatter(buffers) => self.state.burst(buffers, batch),
         };
+        if self.state.counters.histograms.is_on() {
+            self.record(received);
+        }
         if self.keep_vlan_tags {
             put_tags_back(batch, received);
         }

@@ -6,6 +6,7 @@
 //! completion, which stands for the whole burst (reference/mana-hardware.md §3.4).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use gdma::Polled;
 use gdma::cqe::{CqeHead, tx};
@@ -15,6 +16,7 @@ use mana_verbs::VerbsError;
 use pmd_api::{BadPacket, Batch, TxFlags, TxOutcome, TxShadowRing};
 
 use super::general::{General, write_general};
+use super::histograms::Sample;
 use super::prepare::prepare_all;
 use super::rings::TxRings;
 use super::runs::{Run, RunRing};
@@ -51,6 +53,8 @@ pub(crate) struct TxCore {
     /// The device stopped the queue; nothing is sent any more until the port is started again.
     failed: bool,
     index: u16,
+    /// The packet whose completion is timed, where histograms are asked for.
+    sample: Option<Sample>,
     counters: Arc<Counters>,
 }
 
@@ -102,6 +106,7 @@ impl TxCore {
             max_segments: (max_segments as usize).min(MAX_TX_SGES),
             failed: false,
             index,
+            sample: None,
             counters,
         })
     }
@@ -160,7 +165,44 @@ impl TxCore {
         if !batch.is_empty() && outcome.rejected.is_none() {
             self.counters.full.add(1);
         }
+        if self.counters.histograms.is_on() {
+            self.record(outcome.sent);
+        }
         outcome
+    }
+
+    /// Counts a burst in the histograms.
+    #[cold]
+    fn record(&mut self, sent: usize) {
+        self.record_completion();
+        let histograms = &self.counters.histograms;
+        histograms.burst.record(sent as u64);
+        if sent > 0 {
+            histograms.ring.record(self.in_flight().into());
+            let (end, switched) = (self.posted, histograms.switched());
+            self.sample.get_or_insert_with(|| Sample {
+                end,
+                at: Instant::now(),
+                switched,
+            });
+        }
+    }
+
+    /// Counts how long the packet took that is waited for, if it is complete.
+    #[cold]
+    fn record_completion(&mut self) {
+        let Some(sample) = self.sample else { return };
+        let histograms = &self.counters.histograms;
+        let switched = sample.switched != histograms.switched();
+        if !switched && (self.completed.wrapping_sub(sample.end) as i32) < 0 {
+            return;
+        }
+        self.sample = None;
+        if !switched {
+            // In 584 years it would not fit.
+            let nanoseconds = sample.at.elapsed().as_nanos() as u64;
+            histograms.completion_ns.record(nanoseconds);
+        }
     }
 
     /// The burst itself. Alone, because every value that lives longer than its loop costs the loop a
@@ -273,6 +315,9 @@ impl TxCore {
     pub(super) fn reclaim(&mut self) -> usize {
         let before = self.completed;
         self.reap();
+        if self.counters.histograms.is_on() {
+            self.record_completion();
+        }
         self.completed.wrapping_sub(before) as usize
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mana_pmd::{Link, Port, PortInfo, Xstat};
+use mana_pmd::{Link, Port, PortInfo, QueueHistograms, Xstat};
 use pmd_api::{PortStats, QueueStats};
 
 /// How long a question waits for whoever owns the ports; what was told last is the answer then.
@@ -56,6 +56,10 @@ pub struct PortData {
     pub tx: Vec<QueueStats>,
     /// Everything by name.
     pub xstats: Vec<Xstat>,
+    /// By receive queue, where they are asked for.
+    pub rx_histograms: Vec<QueueHistograms>,
+    /// By transmit queue, likewise.
+    pub tx_histograms: Vec<QueueHistograms>,
     /// Bytes of its smallest receive buffer with headroom, 0 before it was configured.
     pub buffer: u32,
 }
@@ -70,6 +74,7 @@ impl PortData {
             count(config.map(|config| config.rx.len())),
             count(config.map(|config| config.tx.len())),
         );
+        let counted = |queues| if port.has_histograms() { queues } else { 0 };
         PortData {
             number: number as u16,
             info: port.info().clone(),
@@ -86,6 +91,12 @@ impl PortData {
                 .map(|queue| port.tx_queue_stats(queue))
                 .collect(),
             xstats: port.xstats(),
+            rx_histograms: (0..counted(queues.0))
+                .map(|queue| port.rx_histograms(queue))
+                .collect(),
+            tx_histograms: (0..counted(queues.1))
+                .map(|queue| port.tx_histograms(queue))
+                .collect(),
             buffer: rooms.and_then(Iterator::min).unwrap_or(0),
         }
     }

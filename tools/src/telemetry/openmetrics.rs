@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use mana_pmd::QueueHistograms;
+use pmd_api::Histogram;
+
 use super::data::PortData;
 
 /// Which of the two.
@@ -93,11 +96,15 @@ pub fn text(ports: &[PortData], format: Format) -> String {
             labels(&own),
             port.mtu.into(),
         );
-        for stat in &port.xstats {
+        for stat in port
+            .xstats
+            .iter()
+            .filter(|stat| !is_of_histogram(&stat.name))
+        {
             let (plain, queue) = split(&stat.name);
             let mut all = own.to_vec();
             all.extend(queue.map(|queue| ("queue", queue)));
-            let counter = !plain.contains("deficit");
+            let counter = !stat.is_gauge();
             let help = format!("Statistic {plain}.");
             add(
                 format!("mana_{plain}"),
@@ -125,10 +132,67 @@ pub fn text(ports: &[PortData], format: Format) -> String {
             let _ = writeln!(out, "{name}{suffix}{{{labels}}} {value}");
         }
     }
+    for direction in ["rx", "tx"] {
+        histograms(&mut out, ports, direction);
+    }
     if format == Format::OpenMetrics {
         out.push_str("# EOF\n");
     }
     out
+}
+
+/// What stands in a histogram of its own.
+fn is_of_histogram(name: &str) -> bool {
+    let all = QueueHistograms::default();
+    all.named("tx")
+        .any(|(histogram, _)| name.contains(&format!("_{histogram}_")))
+}
+
+/// The histograms of one direction, each of the same buckets at all times.
+fn histograms(out: &mut String, ports: &[PortData], direction: &str) {
+    let mut families: BTreeMap<&str, String> = BTreeMap::new();
+    for port in ports {
+        let queues = match direction {
+            "rx" => &port.rx_histograms,
+            _ => &port.tx_histograms,
+        };
+        let (number, name) = (port.number.to_string(), port.name());
+        for (queue, all) in queues.iter().enumerate() {
+            let queue = queue.to_string();
+            let own = [("port", &*number), ("device", &*name), ("queue", &*queue)];
+            for (family, histogram) in all.named(direction) {
+                let samples = families.entry(family).or_default();
+                let name = format!("mana_{direction}_queue_{family}");
+                samples_of(samples, &name, &labels(&own), family, histogram);
+            }
+        }
+    }
+    for (family, samples) in families {
+        let _ = write!(
+            out,
+            "# HELP mana_{direction}_queue_{family} Histogram {family}.\n\
+             # TYPE mana_{direction}_queue_{family} histogram\n{samples}"
+        );
+    }
+}
+
+fn samples_of(out: &mut String, name: &str, labels: &str, family: &str, histogram: &Histogram) {
+    // Rings have up to 2^16 packets; times are told from 63 ns to 17 s.
+    let buckets = match family.ends_with("_ns") {
+        true => 6..=34,
+        false => 0..=16,
+    };
+    for most in buckets.map(Histogram::most) {
+        let below = histogram.buckets().filter(|(_, its, _)| *its <= most);
+        let count: u64 = below.map(|(.., count)| count).sum();
+        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{most}.0\"}} {count}");
+    }
+    let (count, sum) = (histogram.count(), histogram.sum());
+    let _ = writeln!(
+        out,
+        "{name}_bucket{{{labels},le=\"+Inf\"}} {count}\n{name}_count{{{labels}}} {count}\n\
+         {name}_sum{{{labels}}} {sum}"
+    );
 }
 
 /// `rx_q3_packets` is `rx_queue_packets` of queue 3.
@@ -197,6 +261,47 @@ mod tests {
                 assert!(text.contains(&line), "{line} is missing in {text}");
             }
         }
+    }
+
+    #[test]
+    fn histograms_are_cumulative_and_their_summaries_stand_nowhere_else() {
+        let mut counts = [0; Histogram::BUCKETS];
+        (counts[0], counts[2], counts[30]) = (4, 3, 1);
+        let histogram = Histogram::new(counts, 1 << 30, 1 << 29);
+        let mut port = port();
+        port.tx_histograms = vec![QueueHistograms {
+            burst: histogram.clone(),
+            completion_ns: histogram,
+            ..QueueHistograms::default()
+        }];
+        let summary = |name: &str| mana_pmd::Xstat {
+            name: name.to_owned(),
+            value: 7,
+        };
+        port.xstats.extend([
+            summary("tx_q0_burst_packets_count"),
+            summary("tx_q0_completion_ns_p99"),
+        ]);
+        let text = text(&[port], Format::OpenMetrics);
+        let own = "port=\"0\",device=\"7870:00:00.0_port1\",queue=\"0\"";
+        let burst = "mana_tx_queue_burst_packets";
+        for line in [
+            format!("# TYPE {burst} histogram\n"),
+            format!("\n{burst}_bucket{{{own},le=\"0.0\"}} 4\n"),
+            format!("\n{burst}_bucket{{{own},le=\"1.0\"}} 4\n"),
+            format!("\n{burst}_bucket{{{own},le=\"65535.0\"}} 7\n"),
+            format!("\n{burst}_bucket{{{own},le=\"+Inf\"}} 8\n"),
+            format!("\n{burst}_count{{{own}}} 8\n{burst}_sum{{{own}}} 1073741824\n"),
+            format!("\nmana_tx_queue_completion_ns_bucket{{{own},le=\"63.0\"}} 7\n"),
+            format!("\nmana_tx_queue_completion_ns_bucket{{{own},le=\"1073741823.0\"}} 8\n"),
+        ] {
+            assert!(text.contains(&line), "{line} is missing in {text}");
+        }
+        assert!(
+            !text.contains("_p99") && !text.contains("packets_count_total"),
+            "{text}"
+        );
+        assert!(text.ends_with("# EOF\n"));
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub struct AppArgs {
     pub record_cycles: bool,
     /// Whether packets that came before forwarding begins are dropped.
     pub flush_rx: bool,
+    /// Whether queues count in histograms.
+    pub histograms: bool,
     /// Whether idle cores sleep until a packet comes.
     pub rx_interrupts: bool,
     /// Whether one burst is sent on every stream first.
@@ -146,6 +148,7 @@ impl Default for AppArgs {
             record_bursts: false,
             record_cycles: false,
             flush_rx: true,
+            histograms: false,
             rx_interrupts: false,
             tx_first: false,
             no_huge: false,
@@ -274,6 +277,7 @@ impl AppArgs {
             AppOption::RecordBurstStats => self.record_bursts = true,
             AppOption::RecordCoreCycles => self.record_cycles = true,
             AppOption::NoFlushRx => self.flush_rx = false,
+            AppOption::Histograms => self.histograms = true,
             AppOption::RxInterrupts => self.rx_interrupts = true,
             AppOption::TxFirst => self.tx_first = true,
             AppOption::NoHuge => self.no_huge = true,

@@ -162,6 +162,7 @@ impl TestPort {
         let Some(port) = &mut self.port else {
             return Ok(());
         };
+        port.set_histograms(args.histograms);
         let Queues { rx, tx } = port.start()?;
         self.rx = rx.into_iter().map(Some).collect();
         self.tx = tx.into_iter().map(Some).collect();
@@ -242,10 +243,20 @@ impl TestPort {
             port.xstats()
         });
         for stat in &mut all {
+            if stat.is_gauge() {
+                continue;
+            }
             let cleared = self.xcleared.iter().find(|old| old.name == stat.name);
             stat.value -= cleared.map_or(0, |old| old.value.min(stat.value));
         }
         all
+    }
+
+    /// Lets its queues count in histograms, or not.
+    pub fn set_histograms(&mut self, on: bool) {
+        if let Some(port) = &mut self.port {
+            port.set_histograms(on);
+        }
     }
 
     /// What it counted since [`TestPort::clear`].

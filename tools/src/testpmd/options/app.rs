@@ -72,6 +72,8 @@ pub enum AppOption {
     RecordCoreCycles,
     /// `--no-flush-rx`.
     NoFlushRx,
+    /// `--histograms`, ours.
+    Histograms,
     /// `--rx-interrupts`, ours.
     RxInterrupts,
     /// `--tx-first`.
@@ -234,6 +236,12 @@ const APP_TABLE: &[OptionSpec<AppOption>] = {
             "no-flush-rx",
             NoFlushRx,
             "forward also what came before (else dropped, unless from a source that ends)",
+        ),
+        flag(
+            "histograms",
+            Histograms,
+            "queues count bursts, rings and completion times by magnitude, in telemetry and for \
+             `show port histograms` (not in DPDK)",
         ),
         flag(
             "rx-interrupts",

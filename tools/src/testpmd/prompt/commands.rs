@@ -1,7 +1,7 @@
 //! The table of commands, in the order of the help text.
 
 use super::parse::{Run, Spec};
-use super::{devices, forwarding, help, packets, ports, rss, settings, show};
+use super::{devices, forwarding, help, histograms, packets, ports, rss, settings, show};
 
 const CONTROL: &str = "control";
 const DISPLAY: &str = "display";
@@ -37,6 +37,7 @@ pub const TABLE: &[Spec] = &[
     spec(CONTROL, "help SECTION", help::section, "Display the commands of a section, or of all."),
 
     spec(DISPLAY, "show port info|stats|xstats|summary PORTS", show::port, "Display one of these for a port, or all."),
+    spec(DISPLAY, "show port histograms PORTS", histograms::show, "Display bursts, rings and completion times by magnitude (not in DPDK)."),
     spec(DISPLAY, "show device info DEVICE", devices::info, "Display a PCI function and its ports, or all."),
     spec(DISPLAY, "show port N rss-hash", rss::hash, "Display what is hashed."),
     spec(DISPLAY, "show port N rss-hash key", rss::hash_key, "Display what is hashed, and the key."),
@@ -56,6 +57,7 @@ pub const TABLE: &[Spec] = &[
     spec(CONFIG, "set eth-peer N MAC", settings::peer, "Set the destination of what leaves by a port."),
     spec(CONFIG, "set verbose LEVEL", packets::verbose, "Print packets: 1 received, 2 sent, 3 both, 0 none."),
     spec(CONFIG, "set capture rx|tx N FILE", packets::capture, "Write a port's packets to a pcap file; off ends it (not in DPDK)."),
+    spec(CONFIG, "set histograms on|off", histograms::set, "Let queues count in histograms (not in DPDK)."),
     spec(CONFIG, "set promisc PORTS on|off", settings::promisc, "Receive packets for other addresses."),
     spec(CONFIG, "set allmulti PORTS on|off", settings::allmulti, "Receive all multicast packets."),
     spec(CONFIG, "csum set ip|udp|tcp|sctp|outer-ip|outer-udp hw|sw N", settings::csum, "Choose who computes a checksum in csum mode."),

@@ -10,6 +10,7 @@ mod complete;
 mod devices;
 mod forwarding;
 mod help;
+mod histograms;
 mod input;
 mod packets;
 mod parse;
