@@ -202,18 +202,26 @@ impl Started {
 
     /// Asks for all queues, and wakes owners that sleep on theirs.
     pub(crate) fn want(&self) {
-        self.want_rx();
+        self.wait_for_queues();
+        // Before any owner is woken: a thread that sleeps on receive queues looks at all of its
+        // queues then, and sleeps again.
         self.lock().tx.iter_mut().for_each(Control::want);
+        self.want_rx();
     }
 
     /// Asks for the receive queues, likewise.
     pub(crate) fn want_rx(&self) {
-        self.waiting.store(true, Ordering::Release);
-        self.failed.store(0, Ordering::Release);
+        self.wait_for_queues();
         for side in &mut self.lock().rx {
             side.gate.want();
             side.wake();
         }
+    }
+
+    /// Before the queues are asked for, so that giving one up is told.
+    fn wait_for_queues(&self) {
+        self.waiting.store(true, Ordering::Release);
+        self.failed.store(0, Ordering::Release);
     }
 
     /// What receive queues are made on, if the port runs and did not lose its device.
