@@ -5,7 +5,7 @@ use pmd_api::{Capabilities, Support};
 use crate::limits::Limits;
 
 /// Of every port the same but for interrupts. What mana_ib does not offer:
-/// reference/mana-hardware.md §4.2, §4.6; what this driver does not do yet stands in the README.
+/// reference/mana-hardware.md §4.2, §4.6; what this driver does not do yet stands in docs/features.md.
 pub(crate) fn capabilities(limits: &Limits) -> Capabilities {
     let mut can = Capabilities::all(Support::NotYet);
     can.tx_ipv4_checksum = Support::Yes;
@@ -33,6 +33,8 @@ pub(crate) fn capabilities(limits: &Limits) -> Capabilities {
         true => Support::NotByKernel,
         false => Support::Yes,
     };
+    // The kernel tells of the netdev, which is DOWN while a port runs.
+    can.link_status = Support::NotByKernel;
     can.reset_recovery = Support::Yes;
     // Through a netdev of the function that is UP: see `Port::refresh_missed`.
     can.device_statistics = Support::Yes;
