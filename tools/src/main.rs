@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod conformance;
 mod doctor;
 mod generate;
@@ -32,6 +33,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    Bench(bench::Args),
     Conformance(conformance::Args),
     Doctor(doctor::Args),
     Setup(setup::Args),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
     }
     match Cli::parse().command {
         Command::Testpmd { words } => testpmd::main(&words),
+        Command::Bench(args) => bench::main(&args),
         Command::Conformance(args) => conformance::main(&args),
         Command::Doctor(args) => doctor::main(&args),
         Command::Setup(args) => setup::main(&args),

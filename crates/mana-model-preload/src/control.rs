@@ -45,6 +45,9 @@ pub(crate) fn serve(path: &Path) -> Result<Control, String> {
 /// Runs a line over this process's model, and lets its sysfs follow.
 fn run(held: &Held, line: &str) -> Result<String, ControlError> {
     let state = state::state(held);
+    if line.trim() == "step" {
+        state.before_step(held);
+    }
     let answer = control::run(&state.model, line);
     // Asked first: a device that comes back while sysfs is written is not seen in it.
     let next_return = state.model.next_return();
@@ -155,6 +158,7 @@ pub(crate) fn step() -> c_long {
     }
     inside(|held| {
         let state = state::state(held);
+        state.before_step(held);
         let moved = state.model.step() as c_long;
         // A device may have come back in it.
         state.follow();

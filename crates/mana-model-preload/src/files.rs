@@ -152,7 +152,7 @@ pub(crate) unsafe fn mmap(
             sys::set_errno(errno.0);
             return Some(libc::MAP_FAILED);
         }
-        let trapped = state::state(held).trap;
+        let trapped = state::state(held).trapped();
         let protection = if trapped {
             trap::install();
             libc::PROT_READ

@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_int};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mana_model::sysfs::Sysfs;
@@ -20,7 +20,7 @@ use crate::{gate, sys, trap};
 /// The devices, as the texts behind `--vdev=`, a line each. Without it this library does nothing.
 const DEVICES: &str = "MANA_MODEL_DEVICES";
 const NAME: &CStr = c"MANA_MODEL_DEVICES";
-/// `trap` or `step`.
+/// `trap`, `step` or `trap-until-step`.
 const DOORBELL: &str = "MANA_MODEL_DOORBELL";
 /// The sysfs that programs read.
 const SYSFS: &str = "SYSFS_PATH";
@@ -32,7 +32,9 @@ pub(crate) struct State {
     process: c_int,
     pub(crate) model: Model,
     /// Whether every store to a doorbell page is trapped.
-    pub(crate) trap: bool,
+    trap: AtomicBool,
+    /// Whether that ends with the first step.
+    until_step: bool,
     /// Where what is found is written down, if anywhere.
     pub(crate) report: Option<Arc<Report>>,
     /// The socket, if one was asked for and this is no forked child: it stays its parent's.
@@ -44,6 +46,34 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Whether doorbell pages are trapped when they are mapped.
+    pub(crate) fn trapped(&self) -> bool {
+        self.trap.load(Ordering::Relaxed)
+    }
+
+    /// Before a step: with `trap-until-step`, doorbells are plain memory from now on.
+    pub(crate) fn before_step(&self, held: &Held) {
+        if !self.until_step || !self.trap.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        for page in pages() {
+            let base = page.base.load(Ordering::Acquire);
+            let Some(node) = node_of_page(held, base) else {
+                continue;
+            };
+            let address = ptr::with_exposed_provenance_mut::<libc::c_void>(base);
+            // SAFETY: the page is one that `mmap` of this library has mapped, and is still noted.
+            let opened =
+                unsafe { libc::mprotect(address, PAGE, libc::PROT_READ | libc::PROT_WRITE) };
+            if opened != 0 {
+                sys::fatal(format_args!("a doorbell page can't be made writable"));
+            }
+            // SAFETY: as where it was mapped: the program stores whole doorbells to it, and `munmap`
+            // takes the node's pages away only together with the node.
+            unsafe { node.watch_page(address.cast()) };
+        }
+    }
+
     /// Lets sysfs show what the machine is by now.
     pub(crate) fn follow(&self) {
         let Some(sysfs) = &self.sysfs else { return };
@@ -134,10 +164,15 @@ fn try_build(process: c_int, forked: bool) -> Result<State, String> {
         .iter()
         .flat_map(|device| &device.ports)
         .any(|port| is_timed(&port.link));
-    let trap = match std::env::var(DOORBELL).as_deref() {
-        Ok("step") => false,
-        Ok("trap") | Err(_) => true,
-        Ok(other) => return Err(format!("{DOORBELL}={other}: expected trap or step")),
+    let (trap, until_step) = match std::env::var(DOORBELL).as_deref() {
+        Ok("step") => (false, false),
+        Ok("trap") | Err(_) => (true, false),
+        Ok("trap-until-step") => (true, true),
+        Ok(other) => {
+            return Err(format!(
+                "{DOORBELL}={other}: expected trap, step or trap-until-step"
+            ));
+        }
     };
     let model = Model::new(ModelConfig {
         devices,
@@ -164,7 +199,8 @@ fn try_build(process: c_int, forked: bool) -> Result<State, String> {
     Ok(State {
         process,
         model,
-        trap,
+        trap: trap.into(),
+        until_step,
         report,
         control,
         _runner: runner,

@@ -40,7 +40,7 @@ pub mod pcap;
 pub mod sysfs;
 pub mod toeplitz;
 
-pub use crate::core::PortCounters;
+pub use crate::core::{Cooling, ParseCoolingError, PortCounters};
 pub use config::{
     DEVICE_HELP, DeviceConfig, DoorbellMode, GenConfig, Kernel, Limits, LinkConfig, ModelConfig,
     PortConfig, TapConfig, parse_device,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use uverbs_abi::{Errno, Mac, System};
 
 use crate::config::{self, DoorbellMode, ModelConfig};
-use crate::core::{Device, PortCounters};
+use crate::core::{Cooling, Device, PortCounters};
 use crate::error::ModelError;
 use crate::faults::Fault;
 use crate::findings::{Finding, FindingKind, Watch};
@@ -179,6 +179,14 @@ impl Model {
     /// If the machine has no such port or device.
     pub fn inject(&self, fault: Fault) {
         self.shared.lock().inject(fault);
+    }
+
+    /// Moves completions out of this core's caches after they were written, as if a device had
+    /// written them: for measurements.
+    pub fn set_cooling(&self, cooling: Cooling) {
+        for function in &mut self.shared.lock().functions {
+            function.device.set_cooling(cooling);
+        }
     }
 
     /// Takes a device away, as the kernel does when its PCI function is removed

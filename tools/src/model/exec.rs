@@ -44,10 +44,7 @@ pub fn run(options: &Options) -> Result<u8, Error> {
         .env("SYSFS_PCI_DEVICES", tree.pci_devices())
         .env("LD_PRELOAD", preload::list(&library, tree.folder())?)
         .env("MANA_MODEL_DEVICES", options.devices.join("\n"))
-        .env(
-            "MANA_MODEL_DOORBELL",
-            if options.trap { "trap" } else { "step" },
-        )
+        .env("MANA_MODEL_DOORBELL", options.doorbell.name())
         .env("MANA_MODEL_REPORTS", tree.reports());
     match &control {
         Some(control) => command.env("MANA_MODEL_CONTROL", &control.0),

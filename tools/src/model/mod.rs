@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use error::Error;
 use options::Options;
+pub use preload::find as find_preload;
 
 /// Exit code of a run that succeeded, but whose model found something wrong with the driver.
 const FINDINGS: u8 = 3;
@@ -47,6 +48,9 @@ Options of exec:
   --doorbell=step     doorbells are plain memory, which the device reads when it is stepped, by the
                       command `step` or the program's own call of mana_model_step (mana_model.h):
                       for benchmarks; of queues that ring in between the last one is seen
+  --doorbell=trap-until-step
+                      the first until the first step, the second from then on: so that several
+                      queues can be started
   --control=SOCKET    a Unix socket (mode 0600) by which the model is steered and read; it is there
                       from when the program first looks for devices until its end
   --help              this text

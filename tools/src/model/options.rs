@@ -6,13 +6,37 @@ use mana_model::{DoorbellMode, LinkConfig, ModelConfig, parse_device};
 
 use super::error::Error;
 
+/// How the preloaded model sees doorbells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doorbell {
+    /// Every store, as it happens.
+    Trap,
+    /// Plain memory, which is read in steps.
+    Step,
+    /// The first until the first step, then the second.
+    TrapUntilStep,
+}
+
+impl Doorbell {
+    const ALL: [Self; 3] = [Self::Trap, Self::Step, Self::TrapUntilStep];
+
+    /// Its name, to users and to the library.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::Step => "step",
+            Self::TrapUntilStep => "trap-until-step",
+        }
+    }
+}
+
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
     /// The devices' texts, complete.
     pub devices: Vec<String>,
-    /// Whether every doorbell is trapped.
-    pub trap: bool,
+    /// How doorbells are seen.
+    pub doorbell: Doorbell,
     /// Socket by which the model is steered.
     pub control: Option<PathBuf>,
     /// The program.
@@ -25,7 +49,7 @@ impl Options {
     /// Reads the words behind `exec`.
     pub fn parse(words: &[String]) -> Result<Self, Error> {
         let mut devices: Vec<String> = Vec::new();
-        let (mut driver_id, mut trap, mut control) = (None, true, None);
+        let (mut driver_id, mut doorbell, mut control) = (None, Doorbell::Trap, None);
         let mut words = words.iter();
         let program = loop {
             let Some(word) = words.next() else {
@@ -51,15 +75,12 @@ impl Options {
                     Err(_) => return Err(usage(format!("--driver-id={value}: expected a number"))),
                 },
                 "--doorbell" => {
-                    trap = match value.as_str() {
-                        "trap" => true,
-                        "step" => false,
-                        _ => {
-                            return Err(usage(format!(
-                                "--doorbell={value}: expected trap or step"
-                            )));
-                        }
-                    }
+                    let known = Doorbell::ALL.into_iter().find(|known| known.name() == value);
+                    doorbell = known.ok_or_else(|| {
+                        usage(format!(
+                            "--doorbell={value}: expected trap, step or trap-until-step"
+                        ))
+                    })?;
                 }
                 "--control" => control = Some(PathBuf::from(value)),
                 _ => {
@@ -85,7 +106,7 @@ impl Options {
         }
         Ok(Self {
             devices,
-            trap,
+            doorbell,
             control,
             program: program.clone(),
             arguments: words.cloned().collect(),
@@ -135,7 +156,7 @@ mod tests {
         assert_eq!(options.devices, ["model0,kernel=7.3", "model1"]);
         assert_eq!(options.program, "prog");
         assert_eq!(options.arguments, ["-v", "--", "x"]);
-        assert!(options.trap);
+        assert_eq!(options.doorbell, Doorbell::Trap);
     }
 
     #[test]
@@ -160,7 +181,7 @@ mod tests {
             ("prog", "put `--` before"),
             ("--vdev", "needs a value"),
             ("--vdev -- p", "needs a value"),
-            ("--doorbell=poll -- p", "trap or step"),
+            ("--doorbell=poll -- p", "trap, step or"),
             ("--driver-id=x -- p", "a number"),
             ("--what=1 -- p", "--vdev"),
         ] {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use uverbs_abi::Errno;
 
 use super::error::ControlError;
-use crate::{After, Fault};
+use crate::{After, Cooling, Fault};
 
 /// What `help` answers: one line a command.
 pub const HELP: &str = "\
@@ -21,6 +21,7 @@ objects                                how many verbs objects there are
 operations                             control operations so far
 drained                                whether captures and generators have ended and nothing moves
 step                                   let the device do everything that is pending
+cool none|l3|memory                    where completions are moved to once written, for measurements
 inject fail-operation NTH ERRNO        the NTH control operation from now fails (ENOMEM, 12)
 inject tx-error PORT TYPE NTH [QUEUE]  the NTH packet sent (of a queue) ends in an error CQE, 33 to 42
 inject rx-truncated PORT NTH           the NTH packet received is truncated
@@ -61,6 +62,8 @@ pub enum Command {
     Drained,
     /// [`crate::Model::step`].
     Step,
+    /// [`crate::Model::set_cooling`].
+    Cool(Cooling),
     /// [`crate::Model::inject`].
     Inject(Fault),
     /// [`crate::Model::remove`].
@@ -127,6 +130,11 @@ impl FromStr for Command {
             "operations" => Self::Operations,
             "drained" => Self::Drained,
             "step" => Self::Step,
+            "cool" => {
+                let text = words.text("none, l3 or memory")?;
+                let cooling = text.parse();
+                Self::Cool(cooling.map_err(|_| words.wrong("none, l3 or memory"))?)
+            }
             "inject" => Self::Inject(words.fault()?),
             "remove" => Self::Remove {
                 device: words.number("a device")?,
@@ -178,6 +186,7 @@ impl fmt::Display for Command {
             Self::Operations => f.write_str("operations"),
             Self::Drained => f.write_str("drained"),
             Self::Step => f.write_str("step"),
+            Self::Cool(cooling) => write!(f, "cool {cooling}"),
             Self::Inject(fault) => {
                 f.write_str("inject ")?;
                 write_fault(fault, f)

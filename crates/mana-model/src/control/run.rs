@@ -57,6 +57,7 @@ pub fn run(model: &Model, line: &str) -> Result<String, ControlError> {
             line_of(&mut answer, "drained", drained);
         }
         Command::Step => line_of(&mut answer, "moved", model.step()),
+        Command::Cool(cooling) => model.set_cooling(cooling),
         Command::Inject(fault) => {
             match fault {
                 Fault::FailOperation { .. } => {}

@@ -72,6 +72,7 @@ fn command() -> impl Strategy<Value = Command> {
         Just(Command::Operations),
         Just(Command::Drained),
         Just(Command::Step),
+        prop::sample::select(&crate::Cooling::ALL[..]).prop_map(Command::Cool),
         (0_usize..100).prop_map(|device| Command::Remove { device }),
         (0_usize..100).prop_map(|device| Command::Restore { device }),
         (0_usize..100, after()).prop_map(|(device, after)| Command::Reset { device, after }),

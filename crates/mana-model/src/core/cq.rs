@@ -4,6 +4,7 @@ use gdma::cqe::{CqeTail, SIZE};
 use gdma::doorbell::CompletionValue;
 use gdma::owner::{initial_cursor, owner};
 
+use super::cooling::Cooling;
 use super::space::DmaSpace;
 use crate::findings::{FindingKind, Findings};
 
@@ -21,6 +22,8 @@ pub(crate) struct CompletionQueue {
     /// Queue and kind for the last dword.
     ours: CqeTail,
     overdue: bool,
+    /// Where entries are moved to.
+    pub(super) cooling: Cooling,
 }
 
 impl CompletionQueue {
@@ -40,6 +43,7 @@ impl CompletionQueue {
             armed: true,
             ours: CqeTail::new().with_wq_num(wq).with_is_sq(is_sq),
             overdue: false,
+            cooling: Cooling::None,
         })
     }
 
@@ -56,6 +60,9 @@ impl CompletionQueue {
         if self.ring.store_entry(offset, &words).is_none() {
             let kind = FindingKind::RingMemory;
             findings.add(kind, Some(self.id), format_args!("CQE at byte {offset:#x}"));
+        }
+        if self.cooling != Cooling::None {
+            self.ring.cool(offset, self.cooling);
         }
         self.producer = self.producer.wrapping_add(1);
         let behind = self.producer.wrapping_sub(self.consumer);

@@ -3,6 +3,7 @@
 //! Operations are typed and know nothing of who asks: the uverbs front calls them today. Memory is
 //! reached through [`space::DmaSpace`] only.
 
+mod cooling;
 mod cq;
 mod faults;
 mod lso;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use gdma::doorbell::{CompletionValue, ReceiveValue, SendValue};
 use uverbs_abi::DoorbellKind;
 
+pub use self::cooling::{Cooling, ParseCoolingError};
 use self::cq::CompletionQueue;
 use self::mr::MrTable;
 use self::queue::WorkQueue;
@@ -64,6 +66,7 @@ pub(crate) struct Device {
     findings: Findings,
     events: Vec<u32>,
     scratch: Vec<u8>,
+    cooling: Cooling,
 }
 
 struct NextIds {
@@ -107,6 +110,7 @@ impl Device {
             findings: Findings::new(&config.name),
             events: Vec::new(),
             scratch: Vec::new(),
+            cooling: Cooling::None,
         }
     }
 
@@ -236,13 +240,14 @@ impl Device {
         }
         let cq_space = self.regions.remove(&cq_ring)?;
         let ids = self.next.queue_and_cq();
-        let cq = match CompletionQueue::new(ids.cq_id, ids.wq_id, is_sq, cq_space) {
+        let mut cq = match CompletionQueue::new(ids.cq_id, ids.wq_id, is_sq, cq_space) {
             Ok(cq) => cq,
             Err(space) => {
                 self.regions.insert(cq_ring, space);
                 return None;
             }
         };
+        cq.cooling = self.cooling;
         let ring = self.regions.remove(&ring)?;
         Some((ids, WorkQueue::new(ids.wq_id, port, context, pd, ring, cq)))
     }
@@ -319,6 +324,16 @@ impl Device {
                 Some(queue),
                 format_args!("{kind:?} doorbell {value:#018x}"),
             );
+        }
+    }
+
+    /// Moves completions there from now on.
+    pub(crate) fn set_cooling(&mut self, cooling: Cooling) {
+        self.cooling = cooling;
+        let receive_queues = self.receive_queues.iter_mut().flatten();
+        let receive_queues = receive_queues.map(|queue| &mut queue.work);
+        for queue in self.send_queues.iter_mut().chain(receive_queues) {
+            queue.cq.cooling = cooling;
         }
     }
 

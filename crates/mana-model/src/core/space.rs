@@ -6,6 +6,8 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::cooling::Cooling;
+
 /// A stretch of memory.
 #[derive(Debug)]
 pub(crate) enum DmaSpace {
@@ -52,6 +54,19 @@ impl DmaSpace {
             }
             #[cfg(test)]
             Self::Shuffled(memory) => memory.store_entry(offset, words),
+        }
+    }
+
+    /// Moves the line of cache at byte `offset` away. Of memory of this process only.
+    pub(crate) fn cool(&self, offset: u64, cooling: Cooling) {
+        match self {
+            Self::Process(memory) => {
+                if let Some(line) = memory.at(offset, 1) {
+                    cooling.apply(line.as_ptr());
+                }
+            }
+            #[cfg(test)]
+            Self::Shuffled(_) => {}
         }
     }
 

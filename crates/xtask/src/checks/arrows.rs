@@ -14,6 +14,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         "mana-pmd",
         &["pmd-api", "gdma", "mana-verbs", "uverbs-abi", "dma-memory"],
     ),
+    (
+        "mana-floor",
+        &["gdma", "mana-verbs", "uverbs-abi", "dma-memory"],
+    ),
     ("mana-model", &["gdma", "uverbs-abi"]),
     ("mana-model-preload", &["mana-model", "uverbs-abi"]),
     (
@@ -38,6 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "uverbs-abi",
             "mana-verbs",
             "mana-model",
+            "mana-floor",
             "conformance",
         ],
     ),
