@@ -13,6 +13,11 @@ use crate::lines::{ADDRESS, Array, Handle, Handles, LENGTH, Line};
 pub(crate) type Wqe = [u64; 4];
 /// Words of a CQE.
 pub(crate) type Cqe = [u64; 8];
+/// A quarter of a CQE, as it is loaded at once.
+#[cfg(target_arch = "x86_64")]
+type Quarter = std::arch::x86_64::__m128i;
+#[cfg(not(target_arch = "x86_64"))]
+type Quarter = u128;
 /// Word of a receive WQE with its buffer's address.
 const RX_ADDRESS: usize = 2;
 /// Reference count and segments of a packet just received, 128 bytes of headroom, port 0.
@@ -138,8 +143,8 @@ impl Floor {
             for index in 0..count {
                 let cqe = cq.add(index).cast::<u64>();
                 let (head, length) = (cqe.read_volatile(), cqe.add(1).read_volatile());
-                let hash = cqe.add(2).cast::<[u32; 4]>().read_volatile()[0];
-                let _rest = [4, 6].map(|word| cqe.add(word).cast::<u128>().read_volatile());
+                let hash = cqe.add(2).cast::<u32>().read_volatile();
+                let _rest = [2, 4, 6].map(|word| cqe.add(word).cast::<Quarter>().read_volatile());
                 let line = *shadow.add(index);
                 let half = line.cast::<u64>();
                 half.write(FRESH);

@@ -43,7 +43,9 @@ pub struct FloorConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum FloorError {
     /// The configuration.
-    #[error("floor: a burst of {burst} in rings of {ring}: both are powers of two, the burst at most half the ring")]
+    #[error(
+        "floor: a burst of {burst} in rings of {ring}: both are powers of two, the burst at most half the ring"
+    )]
     Config {
         /// Packets of a burst.
         burst: u32,
@@ -75,7 +77,9 @@ impl Floor {
     ///
     /// See [`FloorError`].
     pub fn start(system: &dyn System, config: &FloorConfig) -> Result<Self, FloorError> {
-        let FloorConfig { ring, burst, size, .. } = *config;
+        let FloorConfig {
+            ring, burst, size, ..
+        } = *config;
         let powers = ring.is_power_of_two() && burst.is_power_of_two();
         if !powers || ring < 128 || burst > ring / 2 || size > 16384 {
             return Err(FloorError::Config { burst, ring });
@@ -139,11 +143,11 @@ impl Floor {
         let id = rss.ids(0).wq_id;
         // It writes the constant words of all WQEs; the address words are this crate's then.
         // SAFETY: memory and doorbell are those of the queue; nothing is committed through it.
-        drop(unsafe {
+        let _written = unsafe {
             let bell = doorbell(&context, DoorbellKind::Receive, id)?;
             let room = (stride - HEADROOM).min(u16::MAX as usize) as u32;
             ReceiveRing::new(ring_memory(&rq)?, id, bell, region.lkey(), room)?
-        });
+        };
 
         let step = (stride / size_of::<Line>()) as u64;
         let addresses = Addresses {

@@ -1,4 +1,4 @@
-//! `cargo xtask test [--tier NAME]…`, `check`, `fetch`: the whole CI; `long NAME`: what takes hours.
+//! `cargo xtask test [--tier NAME]…`, `check`, `fetch`, `bench`: the whole CI; `long NAME`: what takes hours.
 //!
 //! `test` runs the tiers of [`Tier`] in order and ends with a table and the line
 //! `N passed, N failed, N skipped`; it fails when anything failed. `check` is the first tier alone.
@@ -42,6 +42,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod checks;
 mod conformance;
 mod debian;
@@ -63,12 +64,13 @@ use long::Long;
 use tiers::Tier;
 use workspace::Workspace;
 
-const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | package | long soak|properties [--minutes N] [--seed N] [--provider uverbs|rdma-core]";
+const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | package | bench [OPTIONS OF mana bench] | long soak|properties [--minutes N] [--seed N] [--provider uverbs|rdma-core]";
 
 enum Task {
     Test(Vec<Tier>),
     Fetch,
     Package,
+    Bench(Vec<String>),
     Long(Long),
 }
 
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
                 println!("{}", path.display());
                 true
             }),
+            Task::Bench(options) => bench::run(&workspace, &options).map(|()| true),
             Task::Long(long) => long.run(&workspace).map(|()| true),
         }
     });
@@ -117,6 +120,7 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
         Some("check") => Task::Test(vec![Tier::Check]),
         Some("fetch") => Task::Fetch,
         Some("package") => Task::Package,
+        Some("bench") => Task::Bench(arguments.by_ref().map(str::to_owned).collect()),
         Some("long") => Task::Long(Long::parse(arguments.by_ref())?),
         Some(other) => return Err(format!("unknown task `{other}`\n{USAGE}")),
         None => return Err(USAGE.to_owned()),
@@ -135,7 +139,7 @@ mod tests {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         match parse(&words)? {
             Task::Test(tiers) => Ok(tiers),
-            Task::Fetch | Task::Package | Task::Long(_) => Ok(Vec::new()),
+            Task::Fetch | Task::Package | Task::Bench(_) | Task::Long(_) => Ok(Vec::new()),
         }
     }
 

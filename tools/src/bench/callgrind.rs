@@ -61,7 +61,8 @@ fn count_one(
         .tempdir_in(means.folder())?;
     let out = folder.path().join("out");
     let mut before: Vec<OsString> = vec![valgrind.program.clone().into()];
-    before.extend(["-q", "--tool=callgrind", "--toggle-collect=*timed_*_burst*"].map(OsString::from));
+    before
+        .extend(["-q", "--tool=callgrind", "--toggle-collect=*timed_*_burst*"].map(OsString::from));
     // A file of its own for each direction.
     before.push("--dump-before=*section_end*".into());
     let mut option = OsString::from("--callgrind-out-file=");
@@ -107,7 +108,11 @@ mod tests {
     fn the_sum_is_read_from_its_line_and_zero_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("out.1");
-        fs::write(&file, "events: Ir\nfn=(1) timed_tx_burst\n16 3\ntotals: 33100\n").unwrap();
+        fs::write(
+            &file,
+            "events: Ir\nfn=(1) timed_tx_burst\n16 3\ntotals: 33100\n",
+        )
+        .unwrap();
         assert_eq!(total(&file).unwrap(), 33_100);
         fs::write(&file, "totals: 0\n").unwrap();
         assert!(total(&file).is_err());

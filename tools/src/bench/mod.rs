@@ -10,9 +10,11 @@
 mod callgrind;
 mod compile;
 mod error;
+mod hardware;
 mod plan;
 mod points;
 mod process;
+mod report;
 mod results;
 mod run;
 mod stacks;
@@ -24,6 +26,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use error::Error;
 use run::Rounds;
@@ -40,6 +43,17 @@ use tree::Valgrind;
 /// The exit code is 0, 1 if something that is there could not be measured, 2 for a wrong command line.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Port of this machine, as for `mana testpmd`: `mana testpmd` and dpdk-testpmd, if there is one,
+    /// send, receive and forward on it in turn. Its netdev is DOWN. Rates and cycles only; nothing is
+    /// stepped
+    #[arg(short = 'a', long = "allow", value_name = "DEVICE", conflicts_with_all = ["full", "stacks", "report", "axes"])]
+    pub device: Option<String>,
+    /// With -a: seconds of each run
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u32).range(1..3600))]
+    pub duration: u32,
+    /// With -a: cores that forward, with a queue each way for each
+    #[arg(long, value_name = "NUMBER", default_value = "1")]
+    pub cores: usize,
     /// Folder with the unpacked packages of `cargo xtask fetch`: dpdk, dpdk-headers, valgrind
     #[arg(long, value_name = "FOLDER")]
     pub tree: Option<PathBuf>,
@@ -74,9 +88,15 @@ pub struct Args {
     /// Buffers and rings in 2 MiB pages, or in ordinary ones [default: 2 MiB if 768 MiB are free]
     #[arg(long, value_name = "PAGES", value_parser = ["2m", "4k"])]
     pub pages: Option<String>,
+    /// Write a page with plots into this folder: index.html, SVG files, report.json
+    #[arg(long, value_name = "FOLDER")]
+    pub report: Option<PathBuf>,
     /// End with one line of JSON
     #[arg(long)]
     pub json: bool,
+    /// The command that the page says it was made by
+    #[arg(long, hide = true, value_name = "COMMAND")]
+    pub made_by: Option<String>,
     /// Be the process of one stack
     #[arg(long, hide = true, value_enum, requires = "plan")]
     pub worker: Option<worker::Role>,
@@ -92,7 +112,10 @@ pub struct Args {
 pub fn main(args: &Args) -> ExitCode {
     let done = match (&args.worker, &args.plan) {
         (Some(role), Some(plan)) => worker::run(*role, plan, args.huge),
-        _ => bench(args),
+        _ => match &args.device {
+            Some(device) => port(args, device),
+            None => bench(args),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -103,22 +126,47 @@ pub fn main(args: &Args) -> ExitCode {
     }
 }
 
-fn bench(args: &Args) -> Result<(), Error> {
-    let below = |name: &str| {
-        let folder = args.tree.as_ref()?.join(name);
-        folder.is_dir().then_some(folder)
-    };
-    let (dpdk, headers) = match &args.dpdk {
-        Some(dpdk) => (Some(dpdk.clone()), args.dpdk_headers.clone()),
-        None => (below("dpdk"), below("dpdk-headers")),
-    };
-    let huge = match args.pages.as_deref() {
+/// A port of this machine.
+fn port(args: &Args, device: &str) -> Result<(), Error> {
+    let dpdk = args.dpdk.clone().or_else(|| below(args, "dpdk"));
+    let rates = hardware::run(&hardware::Hardware {
+        device,
+        duration: Duration::from_secs(args.duration.into()),
+        cores: args.cores,
+        dpdk: dpdk.as_deref(),
+        huge: huge(args),
+    })?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", rates.text())?;
+    if args.json {
+        let line = serde_json::to_string(&rates).map_err(std::io::Error::from)?;
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+/// A folder of `--tree`, if it is there.
+fn below(args: &Args, name: &str) -> Option<PathBuf> {
+    let folder = args.tree.as_ref()?.join(name);
+    folder.is_dir().then_some(folder)
+}
+
+/// Whether buffers and rings shall lie in huge pages.
+fn huge(args: &Args) -> bool {
+    match args.pages.as_deref() {
         Some(pages) => pages == "2m",
         None => free_huge_pages() >= HUGE_PAGES,
+    }
+}
+
+fn bench(args: &Args) -> Result<(), Error> {
+    let (dpdk, headers) = match &args.dpdk {
+        Some(dpdk) => (Some(dpdk.clone()), args.dpdk_headers.clone()),
+        None => (below(args, "dpdk"), below(args, "dpdk-headers")),
     };
     let points = points::chosen(args.full, &args.axes)?;
     let core = args.core.unwrap_or_else(run::last_core);
-    let means = Means::find(dpdk.as_deref(), headers.as_deref(), core, huge)?;
+    let means = Means::find(dpdk.as_deref(), headers.as_deref(), core, huge(args))?;
     let rounds = Rounds {
         rounds: args.rounds.unwrap_or(if args.full { 7 } else { 5 }),
         packets: args.packets,
@@ -126,7 +174,7 @@ fn bench(args: &Args) -> Result<(), Error> {
     };
     let valgrind = match args.counted {
         0 => Err("--counted 0".to_owned()),
-        _ => Valgrind::find(below("valgrind").as_deref()),
+        _ => Valgrind::find(below(args, "valgrind").as_deref()),
     };
     let report = run::run(
         &means,
@@ -138,6 +186,13 @@ fn bench(args: &Args) -> Result<(), Error> {
     )?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", table::text(&report))?;
+    if let Some(folder) = &args.report {
+        let words: Vec<String> = std::env::args().skip(2).collect();
+        let own = || format!("mana bench {}", words.join(" "));
+        let command = args.made_by.clone().unwrap_or_else(own);
+        report::write(&report, folder, &command)?;
+        writeln!(out, "the page is {}", folder.join("index.html").display())?;
+    }
     if args.json {
         let line = serde_json::to_string(&report).map_err(std::io::Error::from)?;
         writeln!(out, "{line}")?;

@@ -8,7 +8,7 @@ use super::plan::{Direction, Offload, Plan};
 /// Packets of a figure, where a packet is no longer than [`LONG`].
 const PACKETS: u64 = 3_000_000;
 /// Packets of a figure beside the point in a quick run.
-const QUICK: u64 = 300_000;
+const QUICK: u64 = 150_000;
 /// Bytes from which on the model takes longer for a packet than the figure is worth.
 const LONG: u32 = 2048;
 
@@ -134,8 +134,17 @@ mod tests {
         let (full, quick) = (points(true), points(false));
         let axes: BTreeSet<&str> = full.iter().map(|point| point.axis).collect();
         let expected = [
-            "base", "burst", "coalescing", "completions", "drain", "offload", "poll", "queues",
-            "ring", "segments", "size",
+            "base",
+            "burst",
+            "coalescing",
+            "completions",
+            "drain",
+            "offload",
+            "poll",
+            "queues",
+            "ring",
+            "segments",
+            "size",
         ];
         assert_eq!(axes.into_iter().collect::<Vec<_>>(), expected);
         assert!(quick.len() < full.len() / 3, "{}", quick.len());

@@ -172,7 +172,9 @@ mod tests {
         assert_eq!(ratios.cycles_vs_c, Some(0.1));
         assert_eq!(ratios.instructions_vs_c, Some(0.125));
         assert_eq!(ratios.cycles_vs_floor, None);
-        measured.stacks.insert(Stack::Floor, figure(&[0.0; 3], None));
+        measured
+            .stacks
+            .insert(Stack::Floor, figure(&[0.0; 3], None));
         assert_eq!(Ratios::of(&measured).cycles_vs_floor, None, "not finite");
     }
 

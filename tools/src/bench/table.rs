@@ -21,7 +21,9 @@ pub fn text(report: &Report) -> String {
     ];
     for about in &report.stacks {
         let memory = about.kib_per_queue_pair;
-        let memory = memory.map_or(String::new(), |kib| format!(", {kib:.1} KiB a pair of queues"));
+        let memory = memory.map_or(String::new(), |kib| {
+            format!(", {kib:.1} KiB a pair of queues")
+        });
         let mapped = if about.libraries.is_empty() {
             String::new()
         } else {

@@ -59,7 +59,12 @@ impl Dpdk {
             folders.push(folder(library)?);
         }
         // A DPDK that was built here is on the machine's rdma-core and libc.
-        folders.extend(["libmana.so.", "libibverbs.so.", "libc.so."].map(folder).into_iter().flatten());
+        folders.extend(
+            ["libmana.so.", "libibverbs.so.", "libc.so."]
+                .map(folder)
+                .into_iter()
+                .flatten(),
+        );
         let mut known = Vec::new();
         folders.retain(|folder| {
             let new = !known.contains(folder);
@@ -119,7 +124,9 @@ impl Dpdk {
 
     /// Whether both libraries of rdma-core are in it.
     pub fn has_rdma_core(&self) -> bool {
-        self.loader.is_some() && self.library("libmana").is_ok() && self.library("libibverbs").is_ok()
+        self.loader.is_some()
+            && self.library("libmana").is_ok()
+            && self.library("libibverbs").is_ok()
     }
 }
 

@@ -75,7 +75,9 @@ impl Options {
                     Err(_) => return Err(usage(format!("--driver-id={value}: expected a number"))),
                 },
                 "--doorbell" => {
-                    let known = Doorbell::ALL.into_iter().find(|known| known.name() == value);
+                    let known = Doorbell::ALL
+                        .into_iter()
+                        .find(|known| known.name() == value);
                     doorbell = known.ok_or_else(|| {
                         usage(format!(
                             "--doorbell={value}: expected trap, step or trap-until-step"

@@ -30,9 +30,8 @@ impl Preloaded {
         #[cfg(not(target_feature = "crt-static"))]
         {
             // SAFETY: the name is a string that ends with a zero.
-            let symbol = |name: &std::ffi::CStr| unsafe {
-                libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr())
-            };
+            let symbol =
+                |name: &std::ffi::CStr| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
             let (step, control) = (symbol(c"mana_model_step"), symbol(c"mana_model_control"));
             if step.is_null() || control.is_null() {
                 return None;

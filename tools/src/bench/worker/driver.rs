@@ -6,9 +6,7 @@ use mana_pmd::{
     buffers_needed,
 };
 use mana_verbs::VerbsError;
-use pmd_api::{
-    Batch, HEADROOM, Pool, PoolConfig, RxBurst, TxBurst, TxFlags, TxOffload, TxWord,
-};
+use pmd_api::{Batch, HEADROOM, Pool, PoolConfig, RxBurst, TxBurst, TxFlags, TxOffload, TxWord};
 
 use super::device::Device;
 use super::frame::frame;

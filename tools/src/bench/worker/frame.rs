@@ -36,7 +36,10 @@ mod tests {
         for size in [60, 1514, 9014] {
             let frame = frame(size);
             assert_eq!(frame.len(), size);
-            assert_eq!(usize::from(frame[16]) << 8 | usize::from(frame[17]), size - 14);
+            assert_eq!(
+                usize::from(frame[16]) << 8 | usize::from(frame[17]),
+                size - 14
+            );
             // RFC 768, by another way: over all fields one after the other.
             let mut sum = 0xC612_u32 + 1 + 0xC613 + 1 + 17 + size as u32 - 34;
             while sum >> 16 != 0 {

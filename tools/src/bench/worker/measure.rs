@@ -141,12 +141,7 @@ fn burst<B: Bursts>(bursts: &mut B, direction: Direction, clock: &mut Clock) -> 
     moved as u64
 }
 
-fn sample<B: Bursts>(
-    bursts: &mut B,
-    direction: Direction,
-    packets: u64,
-    clock: &mut Clock,
-) -> u64 {
+fn sample<B: Bursts>(bursts: &mut B, direction: Direction, packets: u64, clock: &mut Clock) -> u64 {
     let (mut done, mut barren) = (0, 0);
     while done < packets {
         let moved = burst(bursts, direction, clock);
