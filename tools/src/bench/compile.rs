@@ -45,6 +45,8 @@ pub fn compile(dpdk: &Dpdk, headers: &Path, folder: &Path) -> Result<PathBuf, St
     for library in LIBRARIES {
         arguments.push(dpdk.library(library)?.into());
     }
+    // Part of librte_eal before 24.03.
+    arguments.extend(dpdk.library("librte_log").map(OsString::from));
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let output = Command::new(&compiler).args(&arguments).output();
     let compiler = compiler.to_string_lossy();
@@ -53,7 +55,10 @@ pub fn compile(dpdk: &Dpdk, headers: &Path, folder: &Path) -> Result<PathBuf, St
         return Ok(program);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let first = said.lines().find(|line| line.contains("error"));
+    let wrong = ["error:", "undefined reference", "error"];
+    let first = wrong
+        .iter()
+        .find_map(|text| said.lines().find(|line| line.contains(text)));
     Err(format!(
         "{compiler} can't compile it: {}",
         first.unwrap_or(said.trim())

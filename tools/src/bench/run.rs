@@ -204,7 +204,10 @@ impl Runner<'_> {
             if let Some(wrong) = self.end(stack, process)? {
                 passes.retain(|(_, other), _| *other != stack);
                 let what = format!("{}, {what}", stack.title());
-                self.skip(&what, format!("its packets are refused: {wrong}"));
+                self.skip(
+                    &what,
+                    format!("what it sends is not right, the model found: {wrong}"),
+                );
             }
         }
         let mut directions: BTreeMap<Direction, Measured> = BTreeMap::new();
