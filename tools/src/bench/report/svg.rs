@@ -167,7 +167,7 @@ pub fn lines(title: &str, unit: &str, axis: &str, places: &[String], series: &[S
         "#222",
         axis,
     );
-    let mut taken: Vec<f64> = Vec::new();
+    let mut ends = Vec::new();
     for one in series {
         let points: Vec<(f64, f64, f64)> = one
             .values
@@ -202,22 +202,18 @@ pub fn lines(title: &str, unit: &str, axis: &str, places: &[String], series: &[S
                 ),
             );
         }
-        if let Some((x, y, value)) = points.last() {
-            // Numbers at the ends of lines that meet would stand on each other.
-            let mut at = *y + 4.0;
-            while taken.iter().any(|other| (other - at).abs() < 12.0) {
-                at -= 4.0;
-            }
-            taken.push(at);
-            text(
-                &mut svg,
-                (x + 9.0, at),
-                "start",
-                12,
-                colour(one.stack),
-                &format!("{value:.1}"),
-            );
+        if let Some(end) = points.last() {
+            ends.push((*end, one.stack));
         }
+    }
+    // Numbers at the ends, from the lowest up, so that those of lines that meet stand in their order.
+    ends.sort_by(|((_, one, _), _), ((_, other, _), _)| other.total_cmp(one));
+    let mut lowest = f64::INFINITY;
+    for ((x, y, value), stack) in ends {
+        let at = (y + 4.0).min(lowest - 12.0);
+        lowest = at;
+        let value = format!("{value:.1}");
+        text(&mut svg, (x + 9.0, at), "start", 12, colour(stack), &value);
     }
     svg.push_str("</svg>\n");
     svg
