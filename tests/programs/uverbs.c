@@ -1,6 +1,7 @@
 /* A program that knows nothing of the model: opens a uverbs node by the kernel's own ABI
  * (reference/uverbs-boundary.md section 2) and stores doorbells. The first argument is the mode. */
 #define _GNU_SOURCE
+#include <alloca.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -59,11 +60,26 @@ static void *ring(void *id)
     return NULL;
 }
 
+/* With no more of the stack left than the kernel needs for a signal's frame, or less. */
+static void *ring_low(void *id)
+{
+    pthread_attr_t attributes;
+    void *base;
+    size_t size;
+    char here;
+    if (pthread_getattr_np(pthread_self(), &attributes)) fail("pthread_getattr_np");
+    pthread_attr_getstack(&attributes, &base, &size);
+    volatile char *used = alloca(&here - (char *)base - 1024);
+    used[0] = 0;
+    return ring(id);
+}
+
 static void ring_by(int threads, const pthread_attr_t *attributes)
 {
+    void *(*start)(void *) = attributes ? ring_low : ring;
     pthread_t thread[64];
     for (long n = 0; n < threads; n++)
-        if (pthread_create(&thread[n], attributes, ring, (void *)(n + 1))) fail("pthread_create");
+        if (pthread_create(&thread[n], attributes, start, (void *)(n + 1))) fail("pthread_create");
     for (int n = 0; n < threads; n++) pthread_join(thread[n], NULL);
 }
 

@@ -38,8 +38,8 @@ fn bus_errors_go_to_the_programs_handler_which_may_ring_doorbells() {
 }
 
 #[test]
-fn threads_with_the_smallest_stack_ring_doorbells() {
-    let test = "threads_with_the_smallest_stack_ring_doorbells";
+fn threads_with_the_smallest_stack_ring_doorbells_at_its_end() {
+    let test = "threads_with_the_smallest_stack_ring_doorbells_at_its_end";
     let all: Vec<_> = (1..=8).map(|queue| (queue, 100)).collect();
     assert_rings(test, "small", "", &all);
 }
