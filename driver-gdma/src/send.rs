@@ -129,18 +129,21 @@ impl SendRing {
 
     /// Writes a WQE at cursor `at` and returns its size in units. The list wraps to the start of
     /// the ring at its end; header and OOB never do (§2.3). Padding is zeroed. `header` is
-    /// [`WqeHeader::plain`] for this OOB and list, perhaps with more fields; the caller checked that
-    /// there are 1 to [`crate::wqe::MAX_TX_SGES`] elements and room for all.
+    /// [`WqeHeader::plain`] for this OOB and a number of elements, perhaps with more fields; the caller
+    /// checked that these are 1 to [`crate::wqe::MAX_TX_SGES`] and that there is room for all. Of
+    /// `sges` that many are taken; if there are fewer, the WQE is none to be committed.
     #[inline]
-    pub fn write(&self, at: u32, header: WqeHeader, oob: &Wqe, sges: &[Sge]) -> u32 {
-        debug_assert_eq!(
-            (
-                header.num_sge() as usize,
-                header.inline_oob_size_div4() as usize
-            ),
-            (sges.len(), oob.oob_bytes() / 4)
-        );
-        let mut index = at.wrapping_mul(UNIT_WORDS);
+    pub fn write(
+        &self,
+        at: u32,
+        header: WqeHeader,
+        oob: &Wqe,
+        sges: impl IntoIterator<Item = Sge>,
+    ) -> u32 {
+        debug_assert_eq!(header.inline_oob_size_div4() as usize, oob.oob_bytes() / 4);
+        let count = usize::from(header.num_sge());
+        let start = at.wrapping_mul(UNIT_WORDS);
+        let mut index = start;
         let mut push = |word| {
             self.memory.store(index, word);
             index = index.wrapping_add(1);
@@ -150,11 +153,14 @@ impl SendRing {
             Wqe::Short(oob) => push(oob.into_bits()),
             Wqe::Long(oob) => oob.words().into_iter().for_each(&mut push),
         }
-        sges.iter().flat_map(|sge| sge.words()).for_each(&mut push);
-        let size = oob.units(sges.len());
-        let written = 1 + oob.oob_bytes() / 8 + 2 * sges.len();
-        for _ in written..(size * UNIT_WORDS) as usize {
-            push(0);
+        for sge in sges.into_iter().take(count) {
+            sge.words().into_iter().for_each(&mut push);
+        }
+        let size = oob.units(count);
+        let end = start.wrapping_add(size * UNIT_WORDS);
+        while index != end {
+            self.memory.store(index, 0);
+            index = index.wrapping_add(1);
         }
         size
     }
@@ -336,7 +342,7 @@ mod tests {
         write_unit(&ring, 0, [u64::MAX; 4]);
         let oob = Wqe::Short(ShortOob::new().with_vcq_num(0x42));
         assert_eq!(
-            ring.write(127, WqeHeader::plain(8, 2), &oob, &numbered(2)),
+            ring.write(127, WqeHeader::plain(8, 2), &oob, numbered(2)),
             2
         );
         let last = [
@@ -363,7 +369,7 @@ mod tests {
             tail: LongOobTail::new().with_long_vp_offset(0x123),
         });
         assert_eq!(
-            ring.write(127, WqeHeader::plain(24, 1), &oob, &numbered(1)),
+            ring.write(127, WqeHeader::plain(24, 1), &oob, numbered(1)),
             2
         );
         let last = [
@@ -393,7 +399,7 @@ mod tests {
                 tail: LongOobTail::new(),
             });
             assert_eq!(
-                ring.write(at, WqeHeader::plain(24, 30), &oob, &numbered(30)),
+                ring.write(at, WqeHeader::plain(24, 30), &oob, numbered(30)),
                 16
             );
             let touched = |unit: u32| memory.bytes()[unit as usize * 32..][..32] != [0xFF; 32];
@@ -494,7 +500,7 @@ mod tests {
                 let at = ring.head();
                 prop_assert_eq!(at, head as u32);
                 let header = WqeHeader::plain(oob.oob_bytes(), count);
-                prop_assert_eq!(ring.write(at, header, &oob, &sges), size);
+                prop_assert_eq!(ring.write(at, header, &oob, sges.iter().copied()), size);
                 ring.commit(at.wrapping_add(size));
                 let place = head % ((1 << log2) / 32);
                 head += u128::from(size);

@@ -127,7 +127,6 @@ pub(super) fn tso_header(mbuf: &Mbuf) -> Result<Option<usize>, Reject> {
 }
 
 /// Writes the WQE of any packet at `at` if it takes no more than `room` units.
-#[cold]
 #[inline(never)]
 pub(super) fn write_general(
     sq: &SendRing,
@@ -152,10 +151,6 @@ pub(super) fn write_general(
     if gdma::wqe::units(oob, shape.sges) > room {
         return General::Full;
     }
-    let sges = match shape.gather(mbuf, Some(lkeys)) {
-        Ok(sges) => sges,
-        Err(reason) => return General::Rejected(reason),
-    };
     let mut header = WqeHeader::plain(oob, shape.sges);
     let mut short = ShortOob::from_bits(template.oob.into_bits() | word.bits() & OFFLOAD_MASK);
     if let Some(bytes) = shape.header {
@@ -184,7 +179,34 @@ pub(super) fn write_general(
     } else {
         Wqe::Short(short)
     };
-    General::Written {
-        units: sq.write(at, header, &oob_words, &sges[..shape.sges]),
+    if shape.header.is_some() {
+        return match shape.gather(mbuf, Some(lkeys)) {
+            Ok(sges) => General::Written {
+                units: sq.write(at, header, &oob_words, sges),
+            },
+            Err(reason) => General::Rejected(reason),
+        };
     }
+    // An element a segment, straight into the ring; of what turns out to be none to be sent, nothing
+    // is committed.
+    let mut bad = None;
+    let elements = mbuf.iter().enumerate().map_while(|(index, segment)| {
+        let (len, pool) = (segment.data_len(), segment.buffer_pool());
+        match lkeys.find(pool) {
+            Some(key) if len != 0 => Some(Sge {
+                address: segment.data_address(),
+                key,
+                size: len as u32,
+            }),
+            _ => {
+                bad = Some(match len {
+                    0 => Reject::EmptySegment(index),
+                    _ => Reject::ForeignPool(pool),
+                });
+                None
+            }
+        }
+    });
+    let units = sq.write(at, header, &oob_words, elements);
+    bad.map_or(General::Written { units }, General::Rejected)
 }

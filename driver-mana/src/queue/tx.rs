@@ -248,7 +248,7 @@ impl TxCore {
         let limit = (self.depth - self.posted.wrapping_sub(self.completed)) as usize;
         let mut push = shadow.push(batch, limit);
         while !push.is_full() {
-            if fast {
+            if fast && push.is_simple_next() {
                 let units = sq.units(at, end.wrapping_sub(at));
                 let mut sum = 0;
                 let simple = push.simple(units, |mbuf, unit| {

@@ -183,15 +183,22 @@ impl TxPush<'_> {
         accepted
     }
 
+    /// Whether there is a next packet and it is simple.
+    #[inline]
+    pub fn is_simple_next(&self) -> bool {
+        let next = self.batch.as_slice()[..self.limit].get(self.count);
+        let simple_of = |mbuf: &Mbuf, origin| mbuf.line().is_simple_of(origin);
+        next.zip(self.origin)
+            .is_some_and(|(mbuf, origin)| simple_of(mbuf, origin))
+    }
+
     /// Offers the next packet, whatever it is like. Whether it was accepted; not if there is none.
     #[inline]
     pub fn next(&mut self, accept: impl FnOnce(&Mbuf) -> bool) -> bool {
         let Some(mbuf) = self.batch.as_slice()[..self.limit].get(self.count) else {
             return false;
         };
-        let simple = self
-            .origin
-            .is_some_and(|origin| mbuf.line().is_simple_of(origin));
+        let simple = self.is_simple_next();
         let accepted = accept(mbuf);
         if accepted {
             self.count += 1;
@@ -268,10 +275,13 @@ mod tests {
         let mut declined = false;
         let mut taken = 0;
         while !push.is_full() {
-            taken += push.simple(std::iter::repeat(()), |mbuf, ()| {
+            let ahead = push.is_simple_next();
+            let simple = push.simple(std::iter::repeat(()), |mbuf, ()| {
                 declined = !accept(mbuf, true);
                 !declined
             });
+            assert_eq!(ahead, simple != 0 || declined);
+            taken += simple;
             if declined || !push.next(|mbuf| accept(mbuf, false)) {
                 break;
             }
