@@ -284,6 +284,17 @@ impl Busy<'_> {
         }
     }
 
+    /// The workers that have their queues: those that the indirection table leaves out are given up
+    /// already, and nobody waits for their owners.
+    fn owners(&self) -> Vec<usize> {
+        let config = self.running.port.config();
+        let (rx, table) = config.map_or((0, None), |it| (it.rx.len(), it.rss_table.as_ref()));
+        let used = |worker: &usize| {
+            table.is_none_or(|table| *worker >= rx || table.contains(&(*worker as u16)))
+        };
+        (0..self.workers.len()).filter(used).collect()
+    }
+
     fn rest(&mut self) {
         for worker in &self.workers {
             worker.orders.stop.store(true, Ordering::Relaxed);
@@ -459,8 +470,9 @@ fn turn(
         }
         Turn::Silent => {
             let one = random.below(2) as usize;
-            let workers = busy[one].workers.len() as u64;
-            let orders = Arc::clone(&busy[one].workers[random.below(workers) as usize].orders);
+            let owners = busy[one].owners();
+            let owner = owners[random.below(owners.len() as u64) as usize];
+            let orders = Arc::clone(&busy[one].workers[owner].orders);
             orders.silent.store(true, Ordering::Relaxed);
             while !orders.obeys.load(Ordering::Relaxed) {
                 thread::yield_now();

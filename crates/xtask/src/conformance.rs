@@ -89,6 +89,7 @@ fn arguments(
         .arg(format!("--provider={provider}"))
         .arg(format!("--vdev=model0,kernel={kernel}"))
         .env("MANA_SOAK_SECONDS", SOAK_SECONDS)
+        .envs(runner::seeds())
         .envs(environment.iter().cloned());
 }
 

@@ -86,9 +86,18 @@ fn program(workspace: &Workspace, message: &str) -> Option<TestProgram> {
     })
 }
 
-/// Property tests draw the same cases in every run, unless the caller names another seed: a run
-/// judges a change, not luck. `cargo xtask long properties` is what searches on.
-const SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "20261128");
+/// Property tests and soaks draw the same cases in every run, unless the caller names another seed: a
+/// run judges a change, not luck. `cargo xtask long` is what searches on.
+const SEEDS: [(&str, &str); 2] = [
+    ("PROPTEST_RNG_SEED", "20261128"),
+    ("MANA_SOAK_SEED", "1795860436021411235"),
+];
+
+/// Those of [`SEEDS`] that the caller does not name.
+pub fn seeds() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let named = |(name, _): &(&str, &str)| std::env::var_os(name).is_some();
+    SEEDS.into_iter().filter(move |seed| !named(seed))
+}
 
 impl TestProgram {
     /// Runs the program's tests and counts them. Returns how many ran.
@@ -97,9 +106,7 @@ impl TestProgram {
         command
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder);
-        if std::env::var_os(SEED.0).is_none() {
-            command.env(SEED.0, SEED.1);
-        }
+        command.envs(seeds());
         command.envs(how.environment.iter().cloned());
         command.args(Some(how.filter).filter(|text| !text.is_empty()));
         command.args(how.serial.then_some("--test-threads=1"));
