@@ -106,6 +106,20 @@ pub fn frames(bytes: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
+/// How many frames a capture has that is still written: its last one may be there in part.
+pub fn whole_frames(bytes: &[u8]) -> usize {
+    let mut rest = bytes.get(24..).unwrap_or_default();
+    let mut count = 0;
+    while let Some(length) = rest.get(8..12) {
+        let length = u32::from_le_bytes(length.try_into().expect("4 bytes")) as usize;
+        let Some(behind) = rest.get(16 + length..) else {
+            break;
+        };
+        (rest, count) = (behind, count + 1);
+    }
+    count
+}
+
 /// A UDP packet of flow `flow` that carries `number`.
 pub fn udp(flow: u8, number: u32) -> Vec<u8> {
     let mut frame = vec![0u8; 60 + number as usize % 40];
