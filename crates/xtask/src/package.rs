@@ -9,9 +9,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::debian::{self, failed, remove};
 use crate::report::{Tally, Verdict};
 use crate::workspace::Workspace;
-use crate::{debian, process, program};
+use crate::{process, program};
 
 /// The folder of the generated files, as `tools/Cargo.toml` names it below the target directory.
 const GENERATED: &str = "generated";
@@ -272,15 +273,4 @@ fn compress(folder: &Path) -> Result<(), String> {
 fn path() -> String {
     let path = std::env::var("PATH").unwrap_or_default();
     format!("{path}:/usr/local/sbin:/usr/sbin:/sbin")
-}
-
-fn remove(folder: &Path) -> Result<(), String> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(folder, &error)),
-        _ => Ok(()),
-    }
-}
-
-fn failed(path: &Path, error: &std::io::Error) -> String {
-    format!("{}: {error}", path.display())
 }
