@@ -34,6 +34,7 @@ mod error;
 pub mod faults;
 mod findings;
 mod front;
+pub mod hardware;
 mod links;
 mod model;
 pub mod pcap;

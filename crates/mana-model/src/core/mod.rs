@@ -3,8 +3,10 @@
 //! Operations are typed and know nothing of who asks: the uverbs front calls them today. Memory is
 //! reached through [`space::DmaSpace`] only.
 
+mod bus;
 mod cooling;
 mod cq;
+mod eq;
 mod faults;
 mod lso;
 mod mr;
@@ -20,8 +22,10 @@ use std::collections::BTreeMap;
 use gdma::doorbell::{CompletionValue, ReceiveValue, SendValue};
 use uverbs_abi::DoorbellKind;
 
+pub use self::bus::{BusMemory, BusPages};
 pub use self::cooling::{Cooling, ParseCoolingError};
 use self::cq::CompletionQueue;
+pub use self::eq::EventQueue;
 use self::mr::MrTable;
 use self::queue::WorkQueue;
 use self::rx::{Pending, ReceiveQueue, Receiver};
