@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("mana-model", &["gdma", "uverbs-abi"]),
     ("mana-model-preload", &["mana-model", "uverbs-abi"]),
+    ("mana-model-pci", &["mana-model", "gdma"]),
     (
         "conformance",
         &[
@@ -30,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "uverbs-abi",
             "mana-verbs",
             "mana-model",
+            "mana-model-pci",
         ],
     ),
     (
@@ -42,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "uverbs-abi",
             "mana-verbs",
             "mana-model",
+            "mana-model-pci",
             "mana-floor",
             "conformance",
         ],

@@ -1,0 +1,1 @@
+//! The MANA device in software as a PCI function over vfio-user: what Linux's own drivers probe.
