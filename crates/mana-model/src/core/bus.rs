@@ -30,7 +30,7 @@ const PAGE_BITS: u32 = 12;
 pub struct BusPages {
     memory: Arc<dyn BusMemory>,
     /// Addresses of the pages.
-    pages: Box<[u64]>,
+    pages: Arc<[u64]>,
     /// The size of a page is two to the power of it.
     page_bits: u32,
     /// Where in the first page the stretch begins.

@@ -5,6 +5,7 @@
 
 mod bus;
 mod cooling;
+mod counters;
 mod cq;
 mod eq;
 mod faults;
@@ -17,22 +18,24 @@ mod space;
 mod tx;
 mod vport;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gdma::doorbell::{CompletionValue, ReceiveValue, SendValue};
 use uverbs_abi::DoorbellKind;
 
 pub use self::bus::{BusMemory, BusPages};
 pub use self::cooling::{Cooling, ParseCoolingError};
+pub use self::counters::{Destinations, Traffic};
 use self::cq::CompletionQueue;
 pub use self::eq::EventQueue;
 use self::mr::MrTable;
 use self::queue::WorkQueue;
 use self::rx::{Pending, ReceiveQueue, Receiver};
-use self::space::{DmaSpace, ProcessMemory};
+use self::space::ProcessMemory;
+pub(crate) use self::space::{DmaSpace, WholeBus};
 use self::tx::Sender;
-pub use self::vport::PortCounters;
-pub(crate) use self::vport::Steering;
+pub(crate) use self::vport::ALL_HASHES;
+pub use self::vport::{PortCounters, Steering};
 use self::vport::{Resolved, VPort};
 use crate::config::DeviceConfig;
 use crate::faults::Fault;
@@ -41,11 +44,11 @@ use crate::links::Links;
 
 /// A protection domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct PdId(u32);
+pub(crate) struct PdId(pub(crate) u32);
 
 /// A memory region; its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MrId(u32);
+pub(crate) struct MrId(pub(crate) u32);
 
 /// Memory for a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,9 +56,11 @@ pub(crate) struct RegionId(u32);
 
 /// The numbers of a hardware queue and its CQ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct QueueIds {
-    pub(crate) wq_id: u32,
-    pub(crate) cq_id: u32,
+pub struct QueueIds {
+    /// Of the work queue.
+    pub wq_id: u32,
+    /// Of its completion queue.
+    pub cq_id: u32,
 }
 
 /// One PCI function.
@@ -73,23 +78,30 @@ pub(crate) struct Device {
     cooling: Cooling,
 }
 
+/// Queue ids have 24 bits.
+const ID_MASK: u32 = 0xFF_FFFF;
+
 struct NextIds {
     pd: u32,
     region: u32,
     queue: u32,
     cq: u32,
+    /// Behind the last id of a CQ.
+    cq_end: u32,
+    /// Ids of CQs that others than this device's queues have.
+    taken: BTreeSet<u32>,
 }
 
 impl NextIds {
-    /// Queue ids have 24 bits; ids of queues that are gone are used again only after all others.
-    fn queue_and_cq(&mut self) -> QueueIds {
-        let ids = QueueIds {
-            wq_id: self.queue,
-            cq_id: self.cq,
-        };
-        self.queue = (self.queue + 1) & 0xFF_FFFF;
-        self.cq = (self.cq + 1) & 0xFF_FFFF;
-        ids
+    fn new(config: &DeviceConfig) -> Self {
+        Self {
+            pd: 1,
+            region: 1,
+            queue: config.first_queue_id,
+            cq: config.first_cq_id,
+            cq_end: ID_MASK + 1,
+            taken: BTreeSet::new(),
+        }
     }
 }
 
@@ -105,12 +117,7 @@ impl Device {
             regions: BTreeMap::new(),
             send_queues: Vec::new(),
             receive_queues: Vec::new(),
-            next: NextIds {
-                pd: 1,
-                region: 1,
-                queue: config.first_queue_id,
-                cq: config.first_cq_id,
-            },
+            next: NextIds::new(config),
             findings: Findings::new(&config.name),
             events: Vec::new(),
             scratch: Vec::new(),
@@ -147,6 +154,24 @@ impl Device {
         (MrId(key), key)
     }
 
+    /// Registers memory by whatever it is; returns its key.
+    pub(crate) fn add_mr(&mut self, pd: PdId, address: u64, access: u32, space: DmaSpace) -> MrId {
+        MrId(self.mrs.add(pd, address, access, space))
+    }
+
+    /// Whether a memory region or a queue is in the domain.
+    pub(crate) fn uses_pd(&self, pd: PdId) -> bool {
+        self.mrs.uses(pd) || self.queues().any(|queue| queue.pd == pd)
+    }
+
+    pub(crate) fn has_pd(&self, pd: PdId) -> bool {
+        self.pds.contains(&pd)
+    }
+
+    pub(crate) fn vport_owner(&self, port: usize) -> Option<(PdId, u32)> {
+        self.ports[port].owner
+    }
+
     pub(crate) fn destroy_mr(&mut self, mr: MrId) {
         self.mrs.remove(mr.0);
     }
@@ -162,7 +187,8 @@ impl Device {
         self.add_region(DmaSpace::Process(memory))
     }
 
-    fn add_region(&mut self, space: DmaSpace) -> RegionId {
+    /// Takes a stretch of memory for a ring.
+    pub(crate) fn add_region(&mut self, space: DmaSpace) -> RegionId {
         let region = RegionId(self.next.region);
         self.next.region += 1;
         self.regions.insert(region, space);
@@ -243,7 +269,10 @@ impl Device {
             return None;
         }
         let cq_space = self.regions.remove(&cq_ring)?;
-        let ids = self.next.queue_and_cq();
+        let ids = QueueIds {
+            wq_id: self.next_queue_id(),
+            cq_id: self.next_cq_id(),
+        };
         let mut cq = match CompletionQueue::new(ids.cq_id, ids.wq_id, is_sq, cq_space) {
             Ok(cq) => cq,
             Err(space) => {
@@ -254,6 +283,61 @@ impl Device {
         cq.cooling = self.cooling;
         let ring = self.regions.remove(&ring)?;
         Some((ids, WorkQueue::new(ids.wq_id, port, context, pd, ring, cq)))
+    }
+
+    /// A queue id that no other has. Those of queues that are gone come again only after all others.
+    pub(crate) fn next_queue_id(&mut self) -> u32 {
+        loop {
+            let id = self.next.queue;
+            self.next.queue = (id + 1) & ID_MASK;
+            if self.queues().all(|queue| queue.id != id) {
+                return id;
+            }
+        }
+    }
+
+    /// Likewise for CQs.
+    fn next_cq_id(&mut self) -> u32 {
+        loop {
+            let id = self.next.cq;
+            self.next.cq = if id + 1 < self.next.cq_end { id + 1 } else { 0 };
+            if !self.next.taken.contains(&id) && self.queues().all(|queue| queue.cq.id != id) {
+                return id;
+            }
+        }
+    }
+
+    /// All queues.
+    fn queues(&self) -> impl Iterator<Item = &WorkQueue> {
+        let receive_queues = self.receive_queues.iter().flatten();
+        self.send_queues
+            .iter()
+            .chain(receive_queues.map(|queue| &queue.work))
+    }
+
+    /// Lets ids of CQs stay below `end`, of which there are always more than CQs.
+    pub(crate) fn limit_cq_ids(&mut self, end: u32) {
+        self.next.cq_end = end.clamp(1, ID_MASK + 1);
+        if self.next.cq >= self.next.cq_end {
+            self.next.cq = 0;
+        }
+    }
+
+    /// Takes an id for a CQ that is not this device's.
+    pub(crate) fn take_cq_id(&mut self) -> u32 {
+        let id = self.next_cq_id();
+        self.next.taken.insert(id);
+        id
+    }
+
+    /// Takes this very id for a CQ that is not this device's.
+    pub(crate) fn reserve_cq_id(&mut self, id: u32) {
+        self.next.taken.insert(id);
+    }
+
+    /// The CQ is gone.
+    pub(crate) fn free_cq_id(&mut self, id: u32) {
+        self.next.taken.remove(&id);
     }
 
     pub(crate) fn destroy_send_queue(&mut self, id: u32) {
@@ -273,6 +357,40 @@ impl Device {
                 }
             }
         }
+    }
+
+    /// Posts the completion by which everything that was received before is known to be done; false
+    /// without such a receive queue.
+    pub(crate) fn fence(&mut self, id: u32) -> bool {
+        let mut queues = self.receive_queues.iter_mut().flatten();
+        let Some(queue) = queues.find(|queue| queue.work.id == id) else {
+            return false;
+        };
+        // Packets wait for company within a step only.
+        if rx::fence(queue, &mut self.findings) {
+            self.events.push(queue.work.cq.id);
+        }
+        true
+    }
+
+    /// Everything that was created is gone. Counters, findings and ordered failures stay.
+    pub(crate) fn reset(&mut self, config: &DeviceConfig) {
+        for port in &mut self.ports {
+            port.reset();
+        }
+        self.pds.clear();
+        self.mrs = MrTable::default();
+        self.regions.clear();
+        self.send_queues.clear();
+        self.receive_queues.clear();
+        self.events.clear();
+        self.next = NextIds::new(config);
+    }
+
+    /// How much exists: domains, memory regions, regions for rings, queues.
+    pub(crate) fn live(&self) -> [usize; 4] {
+        let queues = self.queues().count();
+        [self.pds.len(), self.mrs.len(), self.regions.len(), queues]
     }
 
     /// Takes a doorbell that rang in the cell of `queue` on the page of `context`.
@@ -405,6 +523,10 @@ impl Device {
 
     pub(crate) fn take_findings(&mut self) -> Vec<Finding> {
         self.findings.take()
+    }
+
+    pub(crate) fn traffic(&self, port: usize) -> Traffic {
+        self.ports[port].traffic
     }
 
     pub(crate) fn counters(&self, port: usize) -> PortCounters {

@@ -49,6 +49,20 @@ impl MrTable {
         slot as u32 * GENERATIONS + entry.0
     }
 
+    /// Number of regions.
+    pub(crate) fn len(&self) -> usize {
+        self.slots
+            .iter()
+            .filter(|(_, region)| region.is_some())
+            .count()
+    }
+
+    /// Whether a region is in the domain.
+    pub(crate) fn uses(&self, pd: PdId) -> bool {
+        let mut regions = self.slots.iter().filter_map(|(_, region)| region.as_ref());
+        regions.any(|region| region.pd == pd)
+    }
+
     /// Forgets a region.
     pub(crate) fn remove(&mut self, key: u32) {
         if let Some((generation, region)) = self.slots.get_mut((key / GENERATIONS) as usize)

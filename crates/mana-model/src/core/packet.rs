@@ -145,24 +145,32 @@ impl IpPacket {
     }
 
     /// The RSS hash and its type (reference/mana-hardware.md §3.7): ports count for TCP and UDP that
-    /// is not fragmented.
-    pub(crate) fn hash(&self, frame: &[u8], toeplitz: &Toeplitz) -> (u32, u16) {
+    /// is not fragmented. Of `types` alone: where that of the ports is not among them, the addresses
+    /// count, where that is neither, nothing does.
+    pub(crate) fn hash(&self, frame: &[u8], toeplitz: &Toeplitz, types: u16) -> (u32, u16) {
         let mut input = [0; 36];
         let addresses = self.addresses(frame);
         input[..addresses.len()].copy_from_slice(addresses);
-        let (mut len, l4) = (addresses.len(), self.has_l4());
+        let with_ports = match (self.v6, self.protocol) {
+            (false, TCP) => hash_type::TCP_IPV4,
+            (false, _) => hash_type::UDP_IPV4,
+            (true, TCP) => hash_type::TCP_IPV6,
+            (true, _) => hash_type::UDP_IPV6,
+        };
+        let mut len = addresses.len();
+        let l4 = self.has_l4() && with_ports & types != 0;
         if l4 {
             input[len..len + 4].copy_from_slice(&frame[self.l4..self.l4 + 4]);
             len += 4;
         }
-        let covers = match (self.v6, l4, self.protocol) {
-            (false, true, TCP) => hash_type::TCP_IPV4,
-            (false, true, _) => hash_type::UDP_IPV4,
-            (false, false, _) => hash_type::IPV4,
-            (true, true, TCP) => hash_type::TCP_IPV6,
-            (true, true, _) => hash_type::UDP_IPV6,
-            (true, false, _) => hash_type::IPV6,
+        let covers = match (l4, self.v6) {
+            (true, _) => with_ports,
+            (false, false) => hash_type::IPV4,
+            (false, true) => hash_type::IPV6,
         };
+        if covers & types == 0 {
+            return (0, 0);
+        }
         (toeplitz.hash(&input[..len]), covers)
     }
 
@@ -233,8 +241,22 @@ mod tests {
         frame[26..34].copy_from_slice(&[66, 9, 149, 187, 161, 142, 100, 80]);
         frame[34..38].copy_from_slice(&[0x0A, 0xEA, 0x06, 0xE6]);
         let toeplitz = Toeplitz::new(&VERIFICATION_KEY);
-        let hash = |frame: &[u8]| IpPacket::parse(frame).unwrap().hash(frame, &toeplitz);
+        let hash_of = |frame: &[u8], types| {
+            IpPacket::parse(frame)
+                .unwrap()
+                .hash(frame, &toeplitz, types)
+        };
+        let hash = |frame: &[u8]| hash_of(frame, 0x1FF);
         assert_eq!(hash(&frame), (0x51ccc178, hash_type::UDP_IPV4));
+        // Types that the driver did not ask for.
+        assert_eq!(
+            hash_of(&frame, hash_type::IPV4),
+            (0x323e8fc2, hash_type::IPV4)
+        );
+        assert_eq!(
+            hash_of(&frame, hash_type::TCP_IPV4 | hash_type::IPV6),
+            (0, 0)
+        );
         frame[23] = TCP;
         assert_eq!(hash(&frame), (0x51ccc178, hash_type::TCP_IPV4));
         frame[20] = 0x20; // more fragments

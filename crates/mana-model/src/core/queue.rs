@@ -109,6 +109,15 @@ impl WorkQueue {
         self.ring.load(position & (self.ring.len() - 1))
     }
 
+    /// [`WorkQueue::word`]; a finding where the ring can't be reached.
+    #[inline]
+    fn ring_word(&self, at: u32, offset: usize, findings: &mut Findings) -> Result<u64, ()> {
+        self.word(at, offset).ok_or_else(|| {
+            let kind = FindingKind::RingMemory;
+            findings.add(kind, Some(self.id), format_args!("WQE at unit {at:#x}"));
+        })
+    }
+
     /// The next WQE, if one waits. `Err` if it can't be one; the evidence is a finding.
     #[inline]
     pub(crate) fn peek(&self, max_sges: usize, findings: &mut Findings) -> Result<Option<Wqe>, ()> {
@@ -116,7 +125,7 @@ impl WorkQueue {
             return Ok(None);
         }
         let at = self.tail;
-        let header = WqeHeader::from_bits(self.word(at, 0).ok_or(())?);
+        let header = WqeHeader::from_bits(self.ring_word(at, 0, findings)?);
         let oob_bytes = 4 * usize::from(header.inline_oob_size_div4());
         let sges = usize::from(header.num_sge());
         let units = units(oob_bytes, sges);
@@ -149,7 +158,7 @@ impl WorkQueue {
         }
         let mut oob = [0; 3];
         for (index, word) in oob[..oob_bytes / 8].iter_mut().enumerate() {
-            *word = self.word(at, 8 + 8 * index).ok_or(())?;
+            *word = self.ring_word(at, 8 + 8 * index, findings)?;
         }
         Ok(Some(Wqe {
             header,

@@ -125,7 +125,7 @@ impl Receiver<'_> {
             let checksums = packet.checksum_flags(frame).into_bits();
             flags = RxFlags::from_bits(flags.into_bits() | checksums);
             if let Some(toeplitz) = &steering.toeplitz {
-                let (value, covers) = packet.hash(frame, toeplitz);
+                let (value, covers) = packet.hash(frame, toeplitz, steering.hash_types);
                 flags.set_hash_type(covers);
                 hash = value;
             }
@@ -215,6 +215,10 @@ impl Receiver<'_> {
         };
         self.port.counters.rx_frames += 1;
         self.port.counters.rx_bytes += u64::from(length);
+        self.port
+            .traffic
+            .received
+            .count(self.scratch, u64::from(length));
         pending.packets[pending.count % COALESCED] = (length, incoming.hash);
         pending.count += 1;
         if pending.count >= self.port.packets_per_cqe() {
@@ -273,6 +277,17 @@ impl Receiver<'_> {
             self.events.push(work.cq.id);
         }
     }
+}
+
+/// Posts the completion that says that everything before it was received (§3.6, type 3); true if an
+/// event is due.
+pub(super) fn fence(queue: &mut ReceiveQueue, findings: &mut Findings) -> bool {
+    let head = CqeHead::new()
+        .with_cqe_type(rx::OBJECT_FENCE)
+        .with_client_type(CLIENT_MANA);
+    let mut cqe = Cqe::default();
+    cqe.set_dword(0, head.into_bits());
+    queue.work.cq.post(cqe.words, findings)
 }
 
 /// Writes packets as completions of 8 have them: each 12 bytes cover two (§3.6).

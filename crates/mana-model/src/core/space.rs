@@ -3,9 +3,12 @@
 //! Ring words are 64-bit atomics, because the driver reads and writes them at the same time. Packet
 //! bytes are copied. Every access is checked and may fail; no pointer leaves this file.
 
+use std::fmt;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::bus::{BusMemory, BusPages};
 use super::cooling::Cooling;
 
 /// A stretch of memory.
@@ -13,6 +16,10 @@ use super::cooling::Cooling;
 pub(crate) enum DmaSpace {
     /// Memory of this process.
     Process(ProcessMemory),
+    /// Scattered pages of a bus.
+    Pages(BusPages),
+    /// All of a bus, by its own addresses.
+    Bus(WholeBus),
     /// Pages scattered over a buffer of its own, to prove that nothing relies on contiguity.
     #[cfg(test)]
     Shuffled(tests::Shuffled),
@@ -23,6 +30,8 @@ impl DmaSpace {
     pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Process(memory) => memory.len,
+            Self::Pages(pages) => pages.len(),
+            Self::Bus(_) => u64::MAX,
             #[cfg(test)]
             Self::Shuffled(memory) => memory.len(),
         }
@@ -33,6 +42,8 @@ impl DmaSpace {
     pub(crate) fn load(&self, offset: u64) -> Option<u64> {
         match self {
             Self::Process(memory) => Some(memory.word(offset)?.load(Ordering::Relaxed)),
+            Self::Pages(pages) => pages.load(offset),
+            Self::Bus(bus) => bus.0.load(offset),
             #[cfg(test)]
             Self::Shuffled(memory) => memory.load(offset),
         }
@@ -52,6 +63,8 @@ impl DmaSpace {
                 memory.word(offset + 56)?.store(words[7], Ordering::Release);
                 Some(())
             }
+            Self::Pages(pages) => pages.store_entry(offset, words),
+            Self::Bus(bus) => bus.0.store_entry(offset, words),
             #[cfg(test)]
             Self::Shuffled(memory) => memory.store_entry(offset, words),
         }
@@ -65,6 +78,7 @@ impl DmaSpace {
                     cooling.apply(line.as_ptr());
                 }
             }
+            Self::Pages(_) | Self::Bus(_) => {}
             #[cfg(test)]
             Self::Shuffled(_) => {}
         }
@@ -75,6 +89,8 @@ impl DmaSpace {
     pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Option<()> {
         match self {
             Self::Process(memory) => memory.read(offset, bytes),
+            Self::Pages(pages) => pages.read(offset, bytes),
+            Self::Bus(bus) => bus.0.read(offset, bytes),
             #[cfg(test)]
             Self::Shuffled(memory) => memory.read(offset, bytes),
         }
@@ -85,9 +101,20 @@ impl DmaSpace {
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Option<()> {
         match self {
             Self::Process(memory) => memory.write(offset, bytes),
+            Self::Pages(pages) => pages.write(offset, bytes),
+            Self::Bus(bus) => bus.0.write(offset, bytes),
             #[cfg(test)]
             Self::Shuffled(memory) => memory.write(offset, bytes),
         }
+    }
+}
+
+/// All of a bus.
+pub(crate) struct WholeBus(pub(crate) Arc<dyn BusMemory>);
+
+impl fmt::Debug for WholeBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WholeBus")
     }
 }
 

@@ -44,6 +44,7 @@ impl Sender<'_> {
                     // Hardware stops a queue that it can't follow (§3.3 "Violations").
                     queue.disabled = true;
                     self.port.counters.tx_errors += 1;
+                    self.port.traffic.failed(tx::GDMA_ERR);
                     self.complete(queue, queue.tail(), tx::GDMA_ERR);
                     return done + 1;
                 }
@@ -59,6 +60,7 @@ impl Sender<'_> {
                 }
                 Err(cqe_type) => {
                     self.port.counters.tx_errors += 1;
+                    self.port.traffic.failed(cqe_type);
                     // Errors ignore suppression (§3.4).
                     self.complete(queue, wqe.at, cqe_type);
                     queue.disabled = cqe_type == tx::GDMA_ERR;
@@ -79,6 +81,7 @@ impl Sender<'_> {
             links.send(self.link, queue, frame);
             self.port.counters.tx_frames += 1;
             self.port.counters.tx_bytes += frame.len() as u64;
+            self.port.traffic.sent.count(frame, frame.len() as u64);
         };
         match cut {
             None => send(self.scratch),

@@ -3,26 +3,32 @@
 use gdma::hash_type;
 
 use super::PdId;
+use super::counters::Traffic;
 use super::faults::PortFaults;
 use super::rx::COALESCED;
 use crate::config::PortConfig;
-use crate::toeplitz::{KEY, Toeplitz};
+use crate::toeplitz::Toeplitz;
 
 /// Entries of the indirection table (reference/mana-hardware.md §3.8).
 const TABLE: usize = 64;
 
+/// Hashes of all kinds of packets.
+pub(crate) const ALL_HASHES: u16 = hash_type::L3 | hash_type::L4;
+
 /// Where received packets go.
-pub(crate) struct Steering {
+pub struct Steering {
     /// Receive queue ids by the low bits of the hash.
-    pub(crate) table: [u32; TABLE],
+    pub table: [u32; 64],
     /// Whether packets are hashed at all.
-    pub(crate) rss: bool,
+    pub rss: bool,
     /// The queue of packets without a hash.
-    pub(crate) default: u32,
+    pub default: u32,
     /// Toeplitz key.
-    pub(crate) key: [u8; KEY],
-    /// Whether several packets may share a completion.
-    pub(crate) coalescing: bool,
+    pub key: [u8; 40],
+    /// Most packets that may share a completion, as far as the driver goes: 1, 4 or 8.
+    pub coalescing: u8,
+    /// Which packets have a hash, as a mask of types (reference/mana-hardware.md §3.7).
+    pub hash_types: u16,
 }
 
 /// [`Steering`] with slots of queues in place of ids, `None` where there is no such queue.
@@ -31,7 +37,9 @@ pub(super) struct Resolved {
     default: Option<usize>,
     /// Without RSS there is no hash.
     pub(super) toeplitz: Option<Toeplitz>,
-    coalescing: bool,
+    /// Types of hashes.
+    pub(super) hash_types: u16,
+    coalescing: usize,
 }
 
 impl Resolved {
@@ -40,7 +48,8 @@ impl Resolved {
             table: steering.table.map(&slot),
             default: slot(steering.default),
             toeplitz: steering.rss.then(|| Toeplitz::new(&steering.key)),
-            coalescing: steering.coalescing,
+            hash_types: steering.hash_types,
+            coalescing: usize::from(steering.coalescing),
         }
     }
 
@@ -108,6 +117,7 @@ pub(super) struct VPort {
     pub(super) held: bool,
     pub(super) held_frame: Vec<u8>,
     pub(super) counters: PortCounters,
+    pub(super) traffic: Traffic,
     pub(super) faults: PortFaults,
 }
 
@@ -122,15 +132,21 @@ impl VPort {
             held: false,
             held_frame: Vec::new(),
             counters: PortCounters::default(),
+            traffic: Traffic::default(),
             faults: PortFaults::default(),
         }
+    }
+
+    /// Forgets what the driver set up. What was counted stays, and so do failures that are ordered.
+    pub(super) fn reset(&mut self) {
+        (self.owner, self.steering, self.held) = (None, None, false);
     }
 
     #[inline]
     pub(super) fn packets_per_cqe(&self) -> usize {
         match &self.steering {
-            Some(steering) if steering.coalescing => self.coalescing,
-            _ => 1,
+            Some(steering) => self.coalescing.min(steering.coalescing),
+            None => 1,
         }
     }
 }

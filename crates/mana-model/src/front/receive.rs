@@ -2,14 +2,13 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-
 use uverbs_abi::ids::{HASH_TOEPLITZ, WQT_RQ, attr};
 use uverbs_abi::{Errno, wire};
 
 use super::attributes::Attributes;
 use super::call::Kernel;
 use super::objects::{Object, Qp, RssQp, RssQueue, Wq};
-use crate::core::Steering;
+use crate::core::{ALL_HASHES, Steering};
 
 /// Entries of the hardware's indirection table (§3.8).
 const TABLE: usize = 64;
@@ -85,7 +84,8 @@ impl Kernel<'_> {
             default: queues[queues.len() - 1].rq_id,
             key: key(&request),
             // mana_ib asks for it wherever it can (§3.6).
-            coalescing: self.rules.coalescing,
+            coalescing: if self.rules.coalescing { 8 } else { 1 },
+            hash_types: ALL_HASHES,
         };
         self.device.configure_vport_rx(port, Some(steering));
         if holds_vport

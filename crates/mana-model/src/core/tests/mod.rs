@@ -10,7 +10,7 @@ mod send;
 mod tap;
 
 use super::space::tests::Shuffled;
-use super::{DmaSpace, PdId, QueueIds, Steering};
+use super::{ALL_HASHES, DmaSpace, PdId, QueueIds, Steering};
 use crate::config::{DeviceConfig, LinkConfig, PortConfig};
 use crate::core::Device;
 use crate::findings::FindingKind;
@@ -143,7 +143,8 @@ impl Bench {
             rss: true,
             default: queues[queues.len() - 1].ids.wq_id,
             key: VERIFICATION_KEY,
-            coalescing,
+            coalescing: if coalescing { 8 } else { 1 },
+            hash_types: ALL_HASHES,
         };
         self.device.configure_vport_rx(0, Some(steering));
     }

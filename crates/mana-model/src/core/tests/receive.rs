@@ -102,7 +102,8 @@ fn without_rss_everything_goes_to_the_default_queue_without_a_hash() {
             rss: false,
             default: queue.ids.wq_id,
             key: VERIFICATION_KEY,
-            coalescing: false,
+            coalescing: 1,
+            hash_types: ALL_HASHES,
         }),
     );
     bench.deliver(&[&DNS]);
