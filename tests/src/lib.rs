@@ -18,6 +18,7 @@ pub mod running;
 mod skip;
 pub mod soak;
 pub mod stack;
+mod steering;
 pub mod suites;
 pub mod tcp;
 pub mod toeplitz;
@@ -28,6 +29,7 @@ pub use device::Device;
 pub use rig::Rig;
 pub use running::{Plan, Received, Running};
 pub use skip::skip;
+pub use steering::Steering;
 pub use suites::{Needs, Suite};
 
 /// The forwarder of the README, compiled and run.

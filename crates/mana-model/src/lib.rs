@@ -9,7 +9,7 @@
 //! the kernel (`System`, `Transport`, the rules of uverbs and mana_ib in several flavours), [`sysfs`]
 //! what it shows unmodified programs of it; `core`
 //! is the device (objects, data path); `links` is what is behind its ports; [`control`] is all of it
-//! by text, for those in other processes.
+//! by text, for those in other processes; [`rulebook`] holds the kernel's rules against a real one.
 //!
 //! ```
 //! use mana_model::{DoorbellMode, Model, ModelConfig, parse_device};
@@ -38,6 +38,7 @@ pub mod hardware;
 mod links;
 mod model;
 pub mod pcap;
+pub mod rulebook;
 pub mod sysfs;
 pub mod toeplitz;
 

@@ -14,6 +14,15 @@ pub enum Error {
     /// This program could not be started again, for a suite of its own.
     #[error("this program can't be started for a suite: {0}; start it by its full path")]
     Start(io::Error),
+    /// The kernel's rules could not be recorded.
+    #[error("--rulebook: {0}")]
+    Rulebook(#[from] mana_model::rulebook::RulebookError),
+    /// The port of `--rulebook` can't be found.
+    #[error("--rulebook: {0}")]
+    Device(#[from] mana_pmd::Error),
+    /// The model's socket can't be used.
+    #[error("--control: {0}")]
+    Control(#[from] mana_model::control::ClientError),
     /// Standard output is gone.
     #[error("the results can't be written: {0}")]
     Output(#[from] io::Error),

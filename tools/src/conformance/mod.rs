@@ -2,13 +2,14 @@
 //!
 //! `options` reads the command line. `conduct` runs each suite in a process of its own, so that one
 //! that fails, dies or hangs leaves the next a clean start; `inside` is that process. `report` writes
-//! what came of it.
+//! what came of it. `rulebook` runs no suite: it records the kernel's rules.
 
 mod conduct;
 mod error;
 mod inside;
 mod options;
 mod report;
+mod rulebook;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,10 @@ fn run(args: &Args) -> Result<u8, Error> {
         return Ok(0);
     }
     let options = Options::new(args)?;
+    if args.rulebook {
+        rulebook::record(&options, args.control.as_deref())?;
+        return Ok(0);
+    }
     if args.inside {
         inside::run(&options, args.socket.as_deref())?;
         return Ok(0);

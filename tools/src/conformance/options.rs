@@ -50,6 +50,18 @@ pub struct Args {
     /// List the suites and what they prove, and run nothing
     #[arg(long)]
     pub list: bool,
+    /// Run no suite, but record what comes of every operation at the uverbs node, right or wrong: a
+    /// line each. The device needs two ports, whose netdevs are DOWN, and goes away for a moment
+    #[arg(long, conflicts_with_all = ["list", "json", "tap", "suites"])]
+    pub rulebook: bool,
+    /// Steer the preloaded model by this socket, for --rulebook with -a
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        requires = "rulebook",
+        requires = "device"
+    )]
+    pub control: Option<PathBuf>,
     /// Seconds after which a suite counts as hanging
     #[arg(long, value_name = "SECONDS", default_value = "120")]
     pub timeout: u64,

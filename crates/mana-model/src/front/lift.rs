@@ -104,8 +104,8 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// What `invoke` answers; `EFAULT` for bytes without an address, `EINVAL` for inline bytes of
-    /// more than 8.
+    /// What `invoke` answers; `EFAULT` for bytes without an address, `EINVAL` for a
+    /// constant of other than 8 bytes.
     ///
     /// # Safety
     ///
@@ -176,7 +176,7 @@ unsafe fn lift<'a>(slot: &'a Slot, spec: Option<&Spec>) -> Result<Value<'a>, Err
             // SAFETY: the caller promises `len` writable bytes at the address.
             Value::Out(unsafe { slice::from_raw_parts_mut(address, len) })
         }
-        Some(Kind::Const) if len > size_of::<u64>() => return Err(Errno::EINVAL),
+        Some(Kind::Const) if len != size_of::<u64>() => return Err(Errno::EINVAL),
         Some(Kind::Handle) => Value::Handle(slot.data as u32),
         Some(Kind::NewHandle) => Value::NewHandle(0),
         Some(Kind::Fd) => Value::Fd(slot.data as i32),
