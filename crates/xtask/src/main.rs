@@ -1,4 +1,5 @@
-//! `cargo xtask test [--tier NAME]…`, `check`, `fetch`, `bench`: the whole CI; `long NAME`: what takes hours.
+//! `cargo xtask test [--tier NAME]…`, `check`, `fetch`, `bench`: the whole CI; `long NAME`: what takes hours;
+//! `vm`: a guest with Debian's kernel and the device, see [`vm`].
 //!
 //! `test` runs the tiers of [`Tier`] in order and ends with a table and the line
 //! `N passed, N failed, N skipped`; it fails when anything failed. `check` is the first tier alone.
@@ -56,6 +57,7 @@ mod report;
 mod runner;
 mod table;
 mod tiers;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -64,7 +66,7 @@ use long::Long;
 use tiers::Tier;
 use workspace::Workspace;
 
-const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | package | bench [OPTIONS OF mana bench] | long soak|properties [--minutes N] [--seed N] [--provider uverbs|rdma-core]";
+const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | package | bench [OPTIONS OF mana bench] | vm [OPTIONS] (--shell | -- COMMAND...) | long soak|properties [--minutes N] [--seed N] [--provider uverbs|rdma-core]";
 
 enum Task {
     Test(Vec<Tier>),
@@ -72,6 +74,7 @@ enum Task {
     Package,
     Bench(Vec<String>),
     Long(Long),
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -87,16 +90,28 @@ fn main() -> ExitCode {
             }),
             Task::Bench(options) => bench::run(&workspace, &options).map(|()| true),
             Task::Long(long) => long.run(&workspace).map(|()| true),
+            Task::Vm(options) => return Ok(guest(&workspace, &options)),
         }
+        .map(|good| {
+            if good {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        })
     });
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(message) => {
-            eprintln!("xtask: {message}");
-            ExitCode::from(2)
-        }
-    }
+    done.unwrap_or_else(|message| {
+        eprintln!("xtask: {message}");
+        ExitCode::from(2)
+    })
+}
+
+/// The exit status is the guest's.
+fn guest(workspace: &Workspace, options: &vm::Options) -> ExitCode {
+    ExitCode::from(vm::run(workspace, options).unwrap_or_else(|message| {
+        eprintln!("xtask: {message}");
+        vm::FAILED
+    }))
 }
 
 fn parse(arguments: &[String]) -> Result<Task, String> {
@@ -121,6 +136,7 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
         Some("fetch") => Task::Fetch,
         Some("package") => Task::Package,
         Some("bench") => Task::Bench(arguments.by_ref().map(str::to_owned).collect()),
+        Some("vm") => Task::Vm(vm::Options::parse(arguments.by_ref())?),
         Some("long") => Task::Long(Long::parse(arguments.by_ref())?),
         Some(other) => return Err(format!("unknown task `{other}`\n{USAGE}")),
         None => return Err(USAGE.to_owned()),
@@ -139,7 +155,9 @@ mod tests {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         match parse(&words)? {
             Task::Test(tiers) => Ok(tiers),
-            Task::Fetch | Task::Package | Task::Bench(_) | Task::Long(_) => Ok(Vec::new()),
+            Task::Fetch | Task::Package | Task::Bench(_) | Task::Long(_) | Task::Vm(_) => {
+                Ok(Vec::new())
+            }
         }
     }
 

@@ -1,11 +1,16 @@
 //! apt on directories of its own, so that the machine's lists, cache and packages stay as they are.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use super::{create, failed, remove, suite};
 use crate::process;
+
+/// Folders whose lists were brought up to date by this run.
+static UPDATED: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
 
 /// apt on private directories.
 pub struct Apt {
@@ -28,7 +33,8 @@ impl Apt {
         let list = folder.join("suite.sources");
         fs::write(&list, sources).map_err(|error| failed(&list, &error))?;
         let lines = format!(
-            "Dir::Etc::sourcelist \"{}\";\nDir::Etc::sourceparts \"-\";\n",
+            "Dir::Etc::sourcelist \"{}\";\nDir::Etc::sourceparts \"-\";\n\
+             APT::Default-Release \"{suite}\";\n",
             list.display()
         );
         Apt::with(folder, &lines)
@@ -42,7 +48,12 @@ impl Apt {
         fs::write(&configuration, configuration_in(&folder) + lines)
             .map_err(|error| failed(&configuration, &error))?;
         let apt = Apt { folder };
-        process::run(apt.command().arg("update"))?;
+        let mut updated = UPDATED.lock().unwrap_or_else(PoisonError::into_inner);
+        let updated = updated.get_or_insert_default();
+        if !updated.contains(&apt.folder) {
+            process::run(apt.command().arg("update"))?;
+            updated.insert(apt.folder.clone());
+        }
         Ok(apt)
     }
 
@@ -68,11 +79,27 @@ impl Apt {
         let mut show = self.tool("apt-cache");
         show.args(["show", "--no-all-versions"]).args(packages);
         let direct = dependencies_in(&process::capture(&mut show)?);
+        let list = self.would_install(&direct)?;
+        Ok(names_in(&list).filter(|name| is_library(name)).collect())
+    }
+
+    /// The packages that the kernel which this one stands for is made of.
+    pub fn kernel(&self, package: &str) -> Result<Vec<String>, String> {
+        let list = self.would_install(&[package.to_owned()])?;
+        let parts: Vec<String> = names_in(&list).filter(|name| is_kernel(name)).collect();
+        match parts.is_empty() {
+            true => Err(format!("{package} brings no kernel along")),
+            false => Ok(parts),
+        }
+    }
+
+    /// What apt would fetch for these packages on an empty system.
+    fn would_install(&self, packages: &[String]) -> Result<String, String> {
         let mut install = self.command();
         install
             .args(["-y", "--no-install-recommends", "--print-uris", "install"])
-            .args(&direct);
-        Ok(libraries_in(&process::capture(&mut install)?))
+            .args(packages);
+        process::capture(&mut install)
     }
 
     /// The packages as files, the newest version that the sources have.
@@ -113,14 +140,19 @@ fn dependencies_in(records: &str) -> Vec<String> {
     names
 }
 
-/// The packages with shared libraries in the list that `--print-uris` prints: of a line
-/// `'address' file size hash`, the file's name begins with the package's.
-fn libraries_in(list: &str) -> Vec<String> {
+/// The packages in the list that `--print-uris` prints: of a line `'address' file size hash`, the
+/// file's name begins with the package's.
+fn names_in(list: &str) -> impl Iterator<Item = String> {
     list.lines()
         .filter_map(|line| line.split_whitespace().nth(1)?.split('_').next())
-        .filter(|name| is_library(name))
         .map(str::to_owned)
-        .collect()
+}
+
+/// Up to 7.2 one package, then one for the image and one for the modules.
+fn is_kernel(package: &str) -> bool {
+    ["linux-image-", "linux-binary-", "linux-modules-"]
+        .iter()
+        .any(|prefix| package.starts_with(prefix))
 }
 
 /// Perl comes only with the scripts that would configure the packages, which are never run.
@@ -162,7 +194,23 @@ mod tests {
                     'http://x/z.deb' zlib1g_1%3a1.2.13_amd64.deb 86684 SHA256:cd\n\
                     'http://x/p.deb' libperl5.36_5.36.0-7_amd64.deb 4207640 SHA256:ef\n\
                     'http://x/a.deb' adduser_3.134_all.deb 183272 SHA256:01\n\n";
-        assert_eq!(libraries_in(list), ["libc6", "zlib1g"]);
+        let libraries: Vec<String> = names_in(list).filter(|name| is_library(name)).collect();
+        assert_eq!(libraries, ["libc6", "zlib1g"]);
+    }
+
+    #[test]
+    fn a_kernel_is_its_image_and_its_modules() {
+        let list = "'http://x/a.deb' linux-modules-7.3.4+deb13-cloud-amd64_7.3.4-1_amd64.deb 1 SHA256:ab\n\
+                    'http://x/b.deb' linux-base-7.3.4_all.deb 1 SHA256:cd\n\
+                    'http://x/c.deb' linux-binary-7.3.4+deb13-cloud-amd64_7.3.4-1_amd64.deb 1 SHA256:ef\n";
+        let parts: Vec<String> = names_in(list).filter(|name| is_kernel(name)).collect();
+        assert_eq!(
+            parts,
+            [
+                "linux-modules-7.3.4+deb13-cloud-amd64",
+                "linux-binary-7.3.4+deb13-cloud-amd64"
+            ]
+        );
     }
 
     #[test]

@@ -23,9 +23,18 @@ pub struct Group {
     /// The suite of Debian; the machine's own without one.
     suite: Option<&'static str>,
     packages: &'static [&'static str],
-    /// Whether the libraries that they depend on, libc among them, come along: then the tree runs
-    /// by its own dynamic loader, whatever the machine has.
-    libraries: bool,
+    brings: Brings,
+}
+
+/// What comes along with the packages of a group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Brings {
+    Nothing,
+    /// The libraries that they depend on, libc among them: the tree runs by its own dynamic loader,
+    /// whatever the machine has.
+    Libraries,
+    /// The kernel that its one package stands for, instead of that package.
+    Kernel,
 }
 
 /// valgrind with its tools. Everything else it needs is libc.
@@ -33,7 +42,7 @@ pub const VALGRIND: Group = Group {
     name: "valgrind",
     suite: None,
     packages: &["valgrind"],
-    libraries: false,
+    brings: Brings::Nothing,
 };
 
 /// What the tier `host` talks to the driver with, and through it. The last two are on every Debian,
@@ -54,7 +63,7 @@ pub const HOST: Group = Group {
         "util-linux",
         "mount",
     ],
-    libraries: true,
+    brings: Brings::Libraries,
 };
 
 /// DPDK's testpmd with the driver in C for this device, on rdma-core 56 and its own libc: the first
@@ -72,7 +81,7 @@ pub const DPDK: Group = Group {
         "ibverbs-utils",
         "libibverbs-dev",
     ],
-    libraries: true,
+    brings: Brings::Libraries,
 };
 
 /// rdma-core 44, the first that knows this device.
@@ -80,7 +89,7 @@ pub const RDMA_CORE_44: Group = Group {
     name: "rdma-core-44",
     suite: Some("bookworm"),
     packages: &["ibverbs-providers", "ibverbs-utils", "libibverbs-dev"],
-    libraries: true,
+    brings: Brings::Libraries,
 };
 
 /// Headers of DPDK, for programs in C that the tests compile against the libraries of [`DPDK`]. In a tree
@@ -90,10 +99,67 @@ pub const DPDK_HEADERS: Group = Group {
     suite: Some("trixie"),
     // Its headers include those of the second.
     packages: &["libdpdk-dev", "libbsd-dev"],
-    libraries: false,
+    brings: Brings::Nothing,
 };
 
-const GROUPS: &[&Group] = &[&VALGRIND, &HOST, &DPDK, &DPDK_HEADERS, &RDMA_CORE_44];
+/// QEMU: the first release of Debian's that has vfio-user.
+pub const QEMU: Group = Group {
+    name: "qemu",
+    suite: Some("trixie-backports"),
+    packages: &[
+        "qemu-system-x86",
+        "qemu-system-common",
+        "qemu-system-data",
+        "seabios",
+    ],
+    brings: Brings::Libraries,
+};
+
+/// What a guest has besides the kernel and the programs of this house, rdma-core 56 among it.
+pub const GUEST: Group = Group {
+    name: "guest",
+    suite: Some("trixie"),
+    packages: &[
+        "busybox-static",
+        // busybox's own shell prefers its own tools to the others here.
+        "dash",
+        "bash",
+        "ibverbs-providers",
+        "ibverbs-utils",
+        "iproute2",
+        "ethtool",
+        "iputils-ping",
+    ],
+    brings: Brings::Libraries,
+};
+
+/// Debian 13's kernel for clouds, 6.12.
+pub const LINUX_6_12: Group = Group {
+    name: "linux-6.12",
+    suite: Some("trixie"),
+    packages: &["linux-image-cloud-amd64"],
+    brings: Brings::Kernel,
+};
+
+/// The newest that Debian 13 has.
+pub const LINUX_7: Group = Group {
+    name: "linux-7",
+    suite: Some("trixie-backports"),
+    packages: &["linux-image-cloud-amd64"],
+    brings: Brings::Kernel,
+};
+
+const GROUPS: &[&Group] = &[
+    &VALGRIND,
+    &HOST,
+    &DPDK,
+    &DPDK_HEADERS,
+    &RDMA_CORE_44,
+    &QEMU,
+    &GUEST,
+    &LINUX_6_12,
+    &LINUX_7,
+];
 
 /// Fetches all groups.
 pub fn fetch_all(workspace: &Workspace) -> Result<(), String> {
@@ -125,8 +191,10 @@ impl Group {
             apt = Apt::of_suite(debian.join(format!("apt-{suite}")), &apt, suite)?;
         }
         let mut packages: Vec<String> = self.packages.iter().map(ToString::to_string).collect();
-        if self.libraries {
-            packages.extend(apt.libraries(self.packages)?);
+        match self.brings {
+            Brings::Nothing => {}
+            Brings::Libraries => packages.extend(apt.libraries(self.packages)?),
+            Brings::Kernel => packages = apt.kernel(self.packages[0])?,
         }
         let archives = apt.download(&packages)?;
         // Unpacked beside its place, so that an interrupted run leaves no half of a tree.

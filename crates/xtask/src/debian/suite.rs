@@ -5,12 +5,17 @@ use std::path::Path;
 
 use super::failed;
 
+/// How the suite of backports of another is called.
+const BACKPORTS: &str = "-backports";
+
 /// What `apt-get indextargets` shall print of each list of packages, for [`sources`].
 pub const FORMAT: &str = "$(ORIGIN)|$(CODENAME)|$(REPO_URI)|$(SOURCESENTRY)";
 
 /// The sources, as a file of apt's, of `suite`: everything in `targets` that comes from Debian, with
-/// the codename replaced. `bookworm-security` becomes `trixie-security`.
+/// the codename replaced. `bookworm-security` becomes `trixie-security`. Of `trixie-backports` it is all
+/// of `trixie`, and the backports beside it.
 pub fn sources(targets: &str, suite: &str) -> Result<String, String> {
+    let base = suite.strip_suffix(BACKPORTS).unwrap_or(suite);
     let mut stanzas = Vec::new();
     for line in targets.lines() {
         let mut fields = line.splitn(4, '|');
@@ -25,10 +30,16 @@ pub fn sources(targets: &str, suite: &str) -> Result<String, String> {
         let keys = keys(&text, address)
             .map(|keys| format!("Signed-By:{keys}\n"))
             .unwrap_or_default();
-        let stanza =
-            format!("Types: deb\nURIs: {address}\nSuites: {suite}{part}\nComponents: main\n{keys}");
-        if !stanzas.contains(&stanza) {
-            stanzas.push(stanza);
+        // The machine's own backports, if it has any, are left to the next line.
+        let mut suites = vec![format!("{base}{part}")];
+        suites.retain(|name| !name.ends_with(BACKPORTS));
+        suites.extend((part.is_empty() && base != suite).then(|| suite.to_owned()));
+        for name in suites {
+            let stanza =
+                format!("Types: deb\nURIs: {address}\nSuites: {name}\nComponents: main\n{keys}");
+            if !stanzas.contains(&stanza) {
+                stanzas.push(stanza);
+            }
         }
     }
     match stanzas.is_empty() {
@@ -105,6 +116,12 @@ mod tests {
              Types: deb\nURIs: http://y/debian-security/\nSuites: trixie-security\n\
              Components: main\n"
         );
+        let backports = sources(&targets, "trixie-backports").unwrap();
+        let suites: Vec<&str> = backports
+            .lines()
+            .filter_map(|line| line.strip_prefix("Suites: "))
+            .collect();
+        assert_eq!(suites, ["trixie", "trixie-backports", "trixie-security"]);
         assert!(sources("Other|bookworm|http://z/|/f:1\n", "trixie").is_err());
         fs::remove_file(&file).unwrap();
     }

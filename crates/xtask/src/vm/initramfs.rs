@@ -1,0 +1,346 @@
+//! What a guest boots into: Debian's programs and libraries, the kernel's modules, the programs of this
+//! house, and what is to be run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::cpio::Archive;
+use super::packages::Trees;
+use crate::debian::failed;
+use crate::process;
+
+const INIT: &str = include_str!("init.sh");
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+/// Loaded by the guest's first program, with what they need.
+const LOADED: [&str; 3] = ["mana", "mana_ib", "ib_uverbs"];
+/// There to be loaded.
+const OFFERED: [&str; 3] = ["8021q", "tun", "veth"];
+/// Folders of the trees that no program of a guest looks into, the last part of their paths.
+const LEFT_OUT: [&str; 9] = [
+    "share",
+    "include",
+    "gconv",
+    "krb5",
+    "engines-3",
+    "perl",
+    "perl-base",
+    "security",
+    "pkgconfig",
+];
+/// Where rdma-core 44 stands beside the one of the guest, and who puts it in front.
+const SIDE: &str = "usr/lib/rdma-core-44";
+const SIDE_BY_SIDE: &str = "#!/bin/sh
+# `rdma-core-44 COMMAND...`: runs it with the libraries of rdma-core 44 in the place of the guest's.
+[ -n \"$RDMA_CORE_44\" ] || exec env RDMA_CORE_44=1 unshare -m \"$0\" \"$@\"
+for name in libibverbs libibverbs.so.1 libmana.so.1; do
+    mount --bind /usr/lib/rdma-core-44/$name /usr/lib/x86_64-linux-gnu/$name || exit 125
+done
+exec \"$@\"
+";
+
+/// What goes into a guest besides the trees.
+pub struct Content<'a> {
+    /// The program of this house.
+    pub mana: &'a Path,
+    /// Files, and where to: permissions are kept.
+    pub files: &'a [(PathBuf, String)],
+    /// The script to run; none for a prompt.
+    pub command: Option<&'a str>,
+    /// Whether the drivers are loaded.
+    pub modules: bool,
+    pub hugepages: u32,
+    /// What is printed before a prompt.
+    pub welcome: &'a str,
+}
+
+/// Writes the archive.
+pub fn write(path: &Path, trees: &Trees, content: &Content<'_>) -> Result<(), String> {
+    let file = File::create(path).map_err(|error| failed(path, &error))?;
+    let mut made = Made {
+        archive: Archive::new(BufWriter::with_capacity(1 << 20, file)),
+        path,
+    };
+    made.fill(trees, content)?;
+    let finished = made.archive.finish();
+    finished.map(drop).map_err(|error| failed(path, &error))
+}
+
+struct Made<'a, W> {
+    archive: Archive<W>,
+    path: &'a Path,
+}
+
+impl<W: Write> Made<'_, W> {
+    fn fill(&mut self, trees: &Trees, content: &Content<'_>) -> Result<(), String> {
+        self.text("init", 0o755, INIT)?;
+        self.text("etc/vm/hugepages", 0o644, &content.hugepages.to_string())?;
+        self.text("etc/vm/welcome", 0o644, content.welcome)?;
+        if let Some(command) = content.command {
+            self.text("etc/vm/command", 0o644, command)?;
+        }
+        self.text(
+            "etc/passwd",
+            0o644,
+            "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+        )?;
+        self.text("etc/group", 0o644, "root:x:0:\nnogroup:x:65534:\n")?;
+        for (link, target) in [
+            ("bin", "usr/bin"),
+            ("sbin", "usr/sbin"),
+            ("lib", "usr/lib"),
+            ("lib64", "usr/lib64"),
+            ("usr/bin/sh", "dash"),
+        ] {
+            self.link(link, target)?;
+        }
+        for folder in ["dev", "proc", "sys", "run", "tmp", "mnt"] {
+            let done = self.archive.folder(folder);
+            done.map_err(|error| failed(self.path, &error))?;
+        }
+        self.busybox(&trees.guest)?;
+        self.tree(&trees.guest, "")?;
+        if let Some(dpdk) = &trees.dpdk {
+            self.tree(dpdk, "")?;
+        }
+        self.rdma_core_44(&trees.rdma_core_44)?;
+        self.modules(trees, content.modules)?;
+        self.copy(content.mana, "usr/bin/mana")?;
+        for (from, to) in content.files {
+            self.copy(from, to)?;
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, path: &str, permissions: u32, text: &str) -> Result<(), String> {
+        let done = self.archive.file(path, permissions, text.as_bytes());
+        done.map_err(|error| failed(self.path, &error))
+    }
+
+    fn link(&mut self, path: &str, target: &str) -> Result<(), String> {
+        let done = self.archive.link(path, target);
+        done.map_err(|error| failed(self.path, &error))
+    }
+
+    /// A file, or a link as it is.
+    fn copy(&mut self, from: &Path, to: &str) -> Result<(), String> {
+        let wrong = |error| failed(from, &error);
+        let data = fs::symlink_metadata(from).map_err(wrong)?;
+        if data.is_symlink() {
+            let target = fs::read_link(from).map_err(wrong)?;
+            return self.link(to, &target.to_string_lossy());
+        }
+        let bytes = fs::read(from).map_err(wrong)?;
+        let done = self.archive.file(to, data.permissions().mode(), &bytes);
+        done.map_err(|error| failed(self.path, &error))
+    }
+
+    /// What is below `folder` of a tree, at the same place.
+    fn tree(&mut self, tree: &Path, folder: &str) -> Result<(), String> {
+        let at = tree.join(folder);
+        let entries = fs::read_dir(&at).map_err(|error| failed(&at, &error))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let below = match folder {
+                "" => name.clone(),
+                folder => format!("{folder}/{name}"),
+            };
+            let kind = entry.file_type().map_err(|error| failed(&at, &error))?;
+            match kind.is_dir() {
+                true if LEFT_OUT.contains(&name.as_str()) => {}
+                true => self.tree(tree, &below)?,
+                // For compilers and linkers.
+                false if name.ends_with(".a") || name.ends_with(".o") => {}
+                false => self.copy(&entry.path(), &below)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Its tools, in a folder behind the others of the search path.
+    fn busybox(&mut self, guest: &Path) -> Result<(), String> {
+        let mut list = Command::new(guest.join("usr/bin/busybox"));
+        for name in process::capture(list.arg("--list"))?.lines() {
+            self.link(&format!("usr/libexec/busybox/{name}"), "../../bin/busybox")?;
+        }
+        Ok(())
+    }
+
+    fn rdma_core_44(&mut self, tree: &Path) -> Result<(), String> {
+        let libraries = tree.join(LIBRARIES);
+        for name in ["libibverbs.so.1", "libmana.so.1"] {
+            let at = libraries.join(name);
+            let file = at.canonicalize().map_err(|error| failed(&at, &error))?;
+            self.copy(&file, &format!("{SIDE}/{name}"))?;
+        }
+        let to = format!("{SIDE}/libibverbs/{}", provider(&libraries)?);
+        self.link(&to, &format!("/{LIBRARIES}/libmana.so.1"))?;
+        self.text("usr/bin/rdma-core-44", 0o755, SIDE_BY_SIDE)
+    }
+
+    /// The drivers and what they need, with what `modprobe` wants to know.
+    fn modules(&mut self, trees: &Trees, loaded: bool) -> Result<(), String> {
+        let release = &trees.release;
+        let mut found = BTreeMap::new();
+        let below = trees.kernel.join("usr/lib/modules").join(release);
+        modules_below(&below.join("kernel"), &mut found)?;
+        let mut wanted: Vec<String> = LOADED
+            .iter()
+            .chain(&OFFERED)
+            .map(ToString::to_string)
+            .collect();
+        let mut lines = BTreeMap::new();
+        while let Some(name) = wanted.pop() {
+            if lines.contains_key(&name) {
+                continue;
+            }
+            // Built into the kernel.
+            let Some(path) = found.get(&name) else {
+                continue;
+            };
+            let mut unpack = Command::new(trees.guest.join("usr/bin/busybox"));
+            unpack.args(["xz", "-dc"]).arg(path);
+            let output = unpack
+                .output()
+                .map_err(|error| process::not_started(&unpack, &error))?;
+            if !output.status.success() {
+                return Err(format!("{}: cannot be unpacked", path.display()));
+            }
+            let module = output.stdout;
+            let needs = needs(&module);
+            let to = format!("usr/lib/modules/{release}/{name}.ko");
+            let done = self.archive.file(&to, 0o644, &module);
+            done.map_err(|error| failed(self.path, &error))?;
+            wanted.extend(needs.iter().cloned());
+            lines.insert(name, needs);
+        }
+        for name in LOADED {
+            if !lines.contains_key(name) {
+                return Err(format!("{}: no module {name}", below.display()));
+            }
+        }
+        let dependencies = dependencies(&lines);
+        self.text(
+            &format!("usr/lib/modules/{release}/modules.dep"),
+            0o644,
+            &dependencies,
+        )?;
+        let loaded = if loaded {
+            LOADED.join("\n")
+        } else {
+            String::new()
+        };
+        self.text("etc/vm/modules", 0o644, &loaded)
+    }
+}
+
+/// The name under which libibverbs looks for the driver: a link to its library.
+fn provider(libraries: &Path) -> Result<String, String> {
+    let folder = libraries.join("libibverbs");
+    let entries = fs::read_dir(&folder).map_err(|error| failed(&folder, &error))?;
+    let mut names = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names
+        .find(|name| name.starts_with("libmana-"))
+        .ok_or_else(|| format!("{}: no libmana-*", folder.display()))
+}
+
+fn modules_below(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<(), String> {
+    let wrong = |error| failed(folder, &error);
+    for entry in fs::read_dir(folder).map_err(wrong)? {
+        let path = entry.map_err(wrong)?.path();
+        if path.is_dir() {
+            modules_below(&path, found)?;
+        } else if let Some(name) = path.file_name().and_then(|name| name.to_str())
+            && let Some(name) = name.strip_suffix(".ko.xz")
+        {
+            // The kernel writes both as one.
+            found.insert(name.replace('-', "_"), path.clone());
+        }
+    }
+    Ok(())
+}
+
+/// The modules that one names in its section `.modinfo`: `depends=a,b`, between zero bytes.
+fn needs(module: &[u8]) -> Vec<String> {
+    let mark = b"\0depends=";
+    let Some(at) = module.windows(mark.len()).position(|window| window == mark) else {
+        return Vec::new();
+    };
+    let rest = &module[at + mark.len()..];
+    let end = rest.iter().position(|&byte| byte == 0).unwrap_or(0);
+    String::from_utf8_lossy(&rest[..end])
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(|name| name.replace('-', "_"))
+        .collect()
+}
+
+/// `modules.dep`: each with all that must be there before, the nearest first.
+fn dependencies(lines: &BTreeMap<String, Vec<String>>) -> String {
+    fn collect<'a>(
+        name: &'a str,
+        lines: &'a BTreeMap<String, Vec<String>>,
+        order: &mut Vec<&'a str>,
+        seen: &mut BTreeSet<&'a str>,
+    ) {
+        for need in lines.get(name).into_iter().flatten() {
+            if lines.contains_key(need) && seen.insert(need) {
+                collect(need, lines, order, seen);
+                order.push(need);
+            }
+        }
+    }
+    let mut text = String::new();
+    for name in lines.keys() {
+        let mut order = Vec::new();
+        collect(name, lines, &mut order, &mut BTreeSet::new());
+        text.push_str(&format!("{name}.ko:"));
+        for need in order.iter().rev() {
+            text.push_str(&format!(" {need}.ko"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_say_what_they_need() {
+        let module = b"\x7fELF..\0license=GPL\0depends=ib_uverbs,mana,ib-core\0name=mana_ib\0";
+        assert_eq!(needs(module), ["ib_uverbs", "mana", "ib_core"]);
+        assert!(needs(b"\0depends=\0name=mana\0").is_empty());
+        assert!(needs(b"nothing").is_empty());
+    }
+
+    #[test]
+    fn what_is_needed_stands_before_what_needs_it() {
+        let lines: BTreeMap<String, Vec<String>> = [
+            ("mana_ib", vec!["ib_uverbs", "mana", "ib_core"]),
+            ("ib_uverbs", vec!["ib_core", "builtin"]),
+            ("ib_core", vec![]),
+            ("mana", vec![]),
+        ]
+        .map(|(name, needs)| {
+            (
+                name.to_owned(),
+                needs.iter().map(ToString::to_string).collect(),
+            )
+        })
+        .into();
+        let text = dependencies(&lines);
+        assert!(text.contains("ib_uverbs.ko: ib_core.ko\n"), "{text}");
+        assert!(
+            text.contains("mana_ib.ko: mana.ko ib_uverbs.ko ib_core.ko\n"),
+            "{text}"
+        );
+        assert!(text.contains("mana.ko:\n"), "{text}");
+    }
+}
