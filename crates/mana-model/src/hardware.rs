@@ -7,6 +7,7 @@
 //! here: ids, pages, addresses; what is wrong is a [`Refusal`] or a finding, never a panic.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,12 +29,16 @@ use crate::links::{self, Links};
 pub const MAX_QUEUES: u32 = 1024;
 /// Most event queues.
 pub const MAX_EVENT_QUEUES: u32 = 256;
-/// Ids of completion queues are below it, and more than there are queues to have one.
+/// Ids of completion queues are below it. There are more of them than queues, and 0 is nobody's: it is
+/// left to the front.
 pub const MAX_CQ_IDS: u32 = 8192;
 /// Most protection domains.
 pub const MAX_DOMAINS: u32 = 4096;
 /// Most memory regions.
 pub const MAX_MEMORY_REGIONS: u32 = 16384;
+
+/// Ids of queues, but for those of work queues where the configuration has them elsewhere.
+const IDS: Range<u32> = 1..MAX_CQ_IDS;
 
 /// Frames that a tap may bring in a step.
 const TURN_FRAMES: usize = 64;
@@ -145,9 +150,10 @@ impl Hardware {
         let pairs = config::check(&machine)?;
         let links = Links::new(&machine.devices, &pairs)?;
         let [mut config]: [DeviceConfig; 1] = machine.devices.try_into().unwrap_or_default();
-        // Number 0 is the hardware channel's, for queues of all kinds.
-        config.first_cq_id = config.first_cq_id.clamp(1, MAX_CQ_IDS - 1);
-        config.first_queue_id = config.first_queue_id.max(1);
+        if !IDS.contains(&config.first_cq_id) {
+            config.first_cq_id = IDS.start;
+        }
+        config.first_queue_id = config.first_queue_id.max(IDS.start);
         let mut hardware = Self {
             device: Device::new(&config),
             config,
@@ -158,13 +164,8 @@ impl Hardware {
             foreign: BTreeMap::new(),
             interrupts: Vec::new(),
         };
-        hardware.limit_ids();
+        hardware.device.limit_ids(&IDS);
         Ok(hardware)
-    }
-
-    fn limit_ids(&mut self) {
-        self.device.limit_cq_ids(MAX_CQ_IDS);
-        self.device.reserve_cq_id(0);
     }
 
     /// Everything that was created is gone, at once: nothing touches the memory after it. Counters,
@@ -175,7 +176,7 @@ impl Hardware {
         self.parents.clear();
         self.foreign.clear();
         self.interrupts.clear();
-        self.limit_ids();
+        self.device.limit_ids(&IDS);
     }
 
     /// The memory behind the bus.
@@ -299,6 +300,13 @@ impl Hardware {
         Ok(self.device.configure_vport_tx(port, pd, page))
     }
 
+    /// The domain that a port is configured for.
+    #[must_use]
+    pub fn sending_domain(&self, port: usize) -> Option<u32> {
+        self.port(port).ok()?;
+        Some(self.device.vport_owner(port)?.0.0)
+    }
+
     fn port(&self, port: usize) -> Result<(), Refusal> {
         (port < self.config.ports.len())
             .then_some(())
@@ -341,12 +349,22 @@ impl Hardware {
         page: u32,
         vector: u16,
     ) -> Result<u32, Refusal> {
-        let ids = 1..=MAX_EVENT_QUEUES;
-        let free = ids.into_iter().find(|id| !self.events.contains_key(id));
+        below(self.events.len(), MAX_EVENT_QUEUES)?;
+        let free = IDS.clone().find(|id| !self.events.contains_key(id));
         let id = free.ok_or(Refusal::Limit)?;
         let queue = EventQueue::new(ring, vector).ok_or(Refusal::Ring)?;
         self.events.insert(id, Events { queue, page });
         Ok(id)
+    }
+
+    /// That there is such an event queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::EventQueue`].
+    pub fn has_event_queue(&self, id: u32) -> Result<(), Refusal> {
+        let found = self.events.contains_key(&id);
+        found.then_some(()).ok_or(Refusal::EventQueue)
     }
 
     /// Destroys an event queue.
@@ -355,9 +373,7 @@ impl Hardware {
     ///
     /// [`Refusal::EventQueue`], [`Refusal::EventQueueInUse`].
     pub fn destroy_event_queue(&mut self, id: u32) -> Result<(), Refusal> {
-        if !self.events.contains_key(&id) {
-            return Err(Refusal::EventQueue);
-        }
+        self.has_event_queue(id)?;
         if self.parents.values().any(|parent| *parent == id) {
             return Err(Refusal::EventQueueInUse);
         }
@@ -428,9 +444,7 @@ impl Hardware {
     ) -> Result<QueueIds, Refusal> {
         self.port(port)?;
         below(self.live().work_queues, 2 * MAX_QUEUES)?;
-        if !self.events.contains_key(&event_queue) {
-            return Err(Refusal::EventQueue);
-        }
+        self.has_event_queue(event_queue)?;
         let owner = self.device.vport_owner(port);
         let (pd, page) = owner.ok_or(Refusal::NotConfigured)?;
         if !rings.iter().all(BusPages::is_page_aligned) {
@@ -499,9 +513,7 @@ impl Hardware {
     /// [`Refusal::EventQueue`], [`Refusal::Limit`].
     pub fn take_cq_id(&mut self, page: u32, event_queue: u32) -> Result<u32, Refusal> {
         below(self.foreign.len(), 4 * MAX_QUEUES)?;
-        if !self.events.contains_key(&event_queue) {
-            return Err(Refusal::EventQueue);
-        }
+        self.has_event_queue(event_queue)?;
         let id = self.device.take_cq_id();
         self.foreign
             .insert((DoorbellRegister::Completion, id), page);
@@ -608,6 +620,13 @@ impl Hardware {
     #[must_use]
     pub fn ears(&self) -> Option<Ears> {
         self.links.ears().map(Ears)
+    }
+
+    /// Whether a link has a clock to look at, so that [`Hardware::step`] is to be called now and then even if
+    /// nothing moves.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.links.is_timed()
     }
 
     /// Gives a port's link a carrier or takes it.

@@ -19,6 +19,7 @@ mod tx;
 mod vport;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use gdma::doorbell::{CompletionValue, ReceiveValue, SendValue};
 use uverbs_abi::DoorbellKind;
@@ -86,6 +87,8 @@ struct NextIds {
     region: u32,
     queue: u32,
     cq: u32,
+    /// Where ids begin again.
+    first: u32,
     /// Behind the last id of a CQ.
     cq_end: u32,
     /// Ids of CQs that others than this device's queues have.
@@ -99,6 +102,7 @@ impl NextIds {
             region: 1,
             queue: config.first_queue_id,
             cq: config.first_cq_id,
+            first: 0,
             cq_end: ID_MASK + 1,
             taken: BTreeSet::new(),
         }
@@ -289,7 +293,11 @@ impl Device {
     pub(crate) fn next_queue_id(&mut self) -> u32 {
         loop {
             let id = self.next.queue;
-            self.next.queue = (id + 1) & ID_MASK;
+            self.next.queue = if id < ID_MASK {
+                id + 1
+            } else {
+                self.next.first
+            };
             if self.queues().all(|queue| queue.id != id) {
                 return id;
             }
@@ -300,7 +308,10 @@ impl Device {
     fn next_cq_id(&mut self) -> u32 {
         loop {
             let id = self.next.cq;
-            self.next.cq = if id + 1 < self.next.cq_end { id + 1 } else { 0 };
+            self.next.cq = match id + 1 {
+                next if next < self.next.cq_end => next,
+                _ => self.next.first,
+            };
             if !self.next.taken.contains(&id) && self.queues().all(|queue| queue.cq.id != id) {
                 return id;
             }
@@ -315,12 +326,10 @@ impl Device {
             .chain(receive_queues.map(|queue| &queue.work))
     }
 
-    /// Lets ids of CQs stay below `end`, of which there are always more than CQs.
-    pub(crate) fn limit_cq_ids(&mut self, end: u32) {
-        self.next.cq_end = end.clamp(1, ID_MASK + 1);
-        if self.next.cq >= self.next.cq_end {
-            self.next.cq = 0;
-        }
+    /// Keeps ids of CQs inside `ids`, of which there are more than CQs, and those of work queues from
+    /// beginning again before them.
+    pub(crate) fn limit_ids(&mut self, ids: &Range<u32>) {
+        (self.next.first, self.next.cq_end) = (ids.start, ids.end);
     }
 
     /// Takes an id for a CQ that is not this device's.
@@ -328,11 +337,6 @@ impl Device {
         let id = self.next_cq_id();
         self.next.taken.insert(id);
         id
-    }
-
-    /// Takes this very id for a CQ that is not this device's.
-    pub(crate) fn reserve_cq_id(&mut self, id: u32) {
-        self.next.taken.insert(id);
     }
 
     /// The CQ is gone.

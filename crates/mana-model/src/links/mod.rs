@@ -175,6 +175,11 @@ impl Links {
         }
     }
 
+    /// Whether any link has a clock to look at.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timed
+    }
+
     /// [`Links::tick`] with the time since the machine was built.
     fn tick_at(&mut self, now: Duration) {
         for end in &mut self.ends {
