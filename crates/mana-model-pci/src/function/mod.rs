@@ -234,3 +234,6 @@ impl Function {
             && self.pages.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+mod guest;
+mod netdev;
+mod recorded;
