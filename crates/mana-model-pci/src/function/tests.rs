@@ -1,3 +1,6 @@
+mod datapath;
 mod guest;
+mod hostile;
+mod layouts;
 mod netdev;
 mod recorded;

@@ -2,57 +2,57 @@
 //! the bus, whose completions wake event queues. Rings are written as bytes from the tables of
 //! reference/mana-hardware.md §2 and §3.
 
-use mana_model::{DeviceConfig, GenConfig, LinkConfig};
+use mana_model::{DeviceConfig, LinkConfig};
 
-use super::guest::{Guest, MANA, Message, NO_DEVICE};
+use super::guest::{Guest, MANA, Message};
 
 /// Bytes of each ring.
-const RING: u64 = 4096;
+pub(super) const RING: u64 = 4096;
 /// Completions of a ring.
-const ENTRIES: u64 = RING / 64;
+pub(super) const ENTRIES: u64 = RING / 64;
 /// Handle of the first vPort.
-const VPORT: u64 = 0x77;
-const SHORT: u32 = 0;
-const LONG: u32 = 1;
-const OKAY: u32 = 1;
-const COALESCED_4: u32 = 2;
-const FENCE: u32 = 3;
-const COALESCED_8: u32 = 7;
-const TX_OKAY: u32 = 32;
+pub(super) const VPORT: u64 = 0x77;
+pub(super) const SHORT: u32 = 0;
+pub(super) const LONG: u32 = 1;
+pub(super) const OKAY: u32 = 1;
+pub(super) const COALESCED_4: u32 = 2;
+pub(super) const FENCE: u32 = 3;
+pub(super) const COALESCED_8: u32 = 7;
+pub(super) const TX_OKAY: u32 = 32;
 
 /// One event queue.
-struct Events {
-    id: u32,
-    ring: u64,
-    head: u64,
+pub(super) struct Events {
+    pub(super) id: u32,
+    pub(super) ring: u64,
+    pub(super) head: u64,
 }
 
 /// One work queue with its completion queue.
-struct Queue {
-    handle: u64,
-    kind: u32,
-    wq: u32,
-    cq: u32,
-    ring: u64,
-    cq_ring: u64,
+pub(super) struct Queue {
+    pub(super) handle: u64,
+    pub(super) kind: u32,
+    pub(super) wq: u32,
+    pub(super) cq: u32,
+    pub(super) ring: u64,
+    pub(super) cq_ring: u64,
     /// Bytes written.
-    tail: u32,
+    pub(super) tail: u32,
     /// Completions read.
-    head: u64,
+    pub(super) head: u64,
 }
 
 /// A guest whose netdev is up.
-struct Netdev {
-    guest: Guest,
-    domain: u32,
-    key: u32,
-    page: u32,
-    events: Vec<Events>,
+pub(super) struct Netdev {
+    pub(super) guest: Guest,
+    pub(super) domain: u32,
+    pub(super) key: u32,
+    pub(super) page: u32,
+    pub(super) events: Vec<Events>,
 }
 
 impl Netdev {
     /// The driver has probed, and has two event queues on vectors 1 and 2.
-    fn new(links: &[LinkConfig], change: impl FnOnce(&mut DeviceConfig)) -> Self {
+    pub(super) fn new(links: &[LinkConfig], change: impl FnOnce(&mut DeviceConfig)) -> Self {
         let mut guest = Guest::new(links, change);
         let [domain, key, page] = guest.register(MANA);
         let mut netdev = Self {
@@ -86,14 +86,14 @@ impl Netdev {
     }
 
     /// CONFIG_VPORT_TX; returns the offset.
-    fn configure_sending(&mut self, vport: u64, page: u32) -> u16 {
+    pub(super) fn configure_sending(&mut self, vport: u64, page: u32) -> u16 {
         let message = Message::new(0x2_0003, MANA, 56, 36).u64(40, vport);
         let message = message.u32(48, self.domain).u32(52, page);
         self.guest.done(&message).u16(32)
     }
 
     /// CREATE_WQ_OBJ on event queue `events`.
-    fn queue(&mut self, vport: u64, kind: u32, events: usize) -> Queue {
+    pub(super) fn queue(&mut self, vport: u64, kind: u32, events: usize) -> Queue {
         let (region, ring) = self.guest.region(RING);
         let (cq_region, cq_ring) = self.guest.region(RING);
         let reply = self.guest.done(
@@ -118,14 +118,14 @@ impl Netdev {
         }
     }
 
-    fn destroy(&mut self, queue: &Queue) {
+    pub(super) fn destroy(&mut self, queue: &Queue) {
         let message = Message::new(0x2_0005, MANA, 56, 32);
         self.guest
             .done(&message.u32(40, queue.kind).u64(48, queue.handle));
     }
 
     /// CONFIG_VPORT_RX of version 2: reception on, RSS over these queues by entry.
-    fn steer(&mut self, vport: u64, queues: &[&Queue], coalescing: bool) {
+    pub(super) fn steer(&mut self, vport: u64, queues: &[&Queue], coalescing: bool) {
         let message = steering(vport, 2)
             .u32(52, 1)
             .u32(56, 1)
@@ -139,7 +139,7 @@ impl Netdev {
     }
 
     /// Writes a WQE at the ring's end, which must not be reached inside it, and rings.
-    fn post(&mut self, queue: &mut Queue, wqe: &[u8]) {
+    pub(super) fn post(&mut self, queue: &mut Queue, wqe: &[u8]) {
         let at = u64::from(queue.tail) % RING;
         assert!(at + wqe.len() as u64 <= RING);
         self.write(queue.ring + at, wqe);
@@ -150,19 +150,19 @@ impl Netdev {
     }
 
     /// Posts a buffer of 2 KiB; returns its address.
-    fn buffer(&mut self, queue: &mut Queue) -> u64 {
+    pub(super) fn buffer(&mut self, queue: &mut Queue) -> u64 {
         let address = self.guest.pages(1);
         let wqe = wqe(&[0; 8], 0, &[(address, self.key, 2048)]);
         self.post(queue, &wqe);
         address
     }
 
-    fn buffers(&mut self, queue: &mut Queue, count: usize) -> Vec<u64> {
+    pub(super) fn buffers(&mut self, queue: &mut Queue, count: usize) -> Vec<u64> {
         (0..count).map(|_| self.buffer(queue)).collect()
     }
 
     /// Sends a frame by a short OOB, in one element.
-    fn send(&mut self, queue: &mut Queue, frame: &[u8]) {
+    pub(super) fn send(&mut self, queue: &mut Queue, frame: &[u8]) {
         let address = self.guest.pages(3);
         self.write(address, frame);
         let wqe = wqe(
@@ -173,7 +173,7 @@ impl Netdev {
         self.post(queue, &wqe);
     }
 
-    fn write(&self, address: u64, bytes: &[u8]) {
+    pub(super) fn write(&self, address: u64, bytes: &[u8]) {
         self.guest
             .function
             .hardware()
@@ -182,7 +182,7 @@ impl Netdev {
             .unwrap();
     }
 
-    fn read(&self, address: u64, len: usize) -> Vec<u8> {
+    pub(super) fn read(&self, address: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         self.guest
             .function
@@ -194,17 +194,17 @@ impl Netdev {
     }
 
     /// Lets the device work until nothing moves.
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         while self.guest.function.step() > 0 {}
     }
 
     /// The next completion, if there is one; its last word is checked.
-    fn poll(&self, queue: &mut Queue) -> Option<[u32; 16]> {
+    pub(super) fn poll(&self, queue: &mut Queue) -> Option<[u32; 16]> {
         let cqe: [u32; 16] = self
             .guest
             .memory
             .dwords(queue.cq_ring + queue.head % ENTRIES * 64);
-        if cqe[15] >> 29 != (queue.head / ENTRIES & 7) as u32 {
+        if cqe[15] >> 29 != (queue.head / ENTRIES) as u32 & 7 {
             return None;
         }
         let is_sq = u32::from(queue.kind == 1);
@@ -214,20 +214,20 @@ impl Netdev {
     }
 
     /// The types of all completions that are there.
-    fn types(&self, queue: &mut Queue) -> Vec<u32> {
+    pub(super) fn types(&self, queue: &mut Queue) -> Vec<u32> {
         std::iter::from_fn(|| self.poll(queue))
             .map(|cqe| cqe[0] & 0x3F)
             .collect()
     }
 
     /// The next event of a queue: type and first detail.
-    fn event(&mut self, index: usize) -> Option<(u32, u32)> {
+    pub(super) fn event(&mut self, index: usize) -> Option<(u32, u32)> {
         let events = &mut self.events[index];
         let eqe: [u32; 4] = self
             .guest
             .memory
             .dwords(events.ring + events.head % 2048 * 16);
-        if eqe[3] >> 29 != (events.head / 2048 & 7) as u32 {
+        if eqe[3] >> 29 != (events.head / 2048) as u32 & 7 {
             return None;
         }
         events.head += 1;
@@ -235,7 +235,7 @@ impl Netdev {
     }
 
     /// Rings an event queue, armed.
-    fn arm_events(&mut self, index: usize) {
+    pub(super) fn arm_events(&mut self, index: usize) {
         let events = &self.events[index];
         let tail = events.head % (8 * 2048);
         let value = u64::from(events.id) | tail << 32 | 1 << 63;
@@ -243,25 +243,25 @@ impl Netdev {
     }
 
     /// Rings a completion queue, armed.
-    fn arm(&mut self, queue: &Queue) {
-        let value = u64::from(queue.cq) | queue.head % (8 * ENTRIES) << 32 | 1 << 63;
+    pub(super) fn arm(&mut self, queue: &Queue) {
+        let value = u64::from(queue.cq) | (queue.head % (8 * ENTRIES)) << 32 | 1 << 63;
         self.guest.function.doorbell(self.page, 0x800, value);
     }
 
-    fn assert_clean(&self) {
+    pub(super) fn assert_clean(&self) {
         assert_eq!(self.guest.function.hardware().findings(), []);
     }
 }
 
 /// The key of Microsoft's RSS verification suite.
-const KEY: [u8; 40] = [
+pub(super) const KEY: [u8; 40] = [
     0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
     0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,
     0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
 ];
 
 /// CONFIG_VPORT_RX that keeps everything, with room for 64 entries.
-fn steering(vport: u64, version: u16) -> Message {
+pub(super) fn steering(vport: u64, version: u16) -> Message {
     Message::new(0x2_0007, MANA, 632, 40)
         .versions(version, 2)
         .u64(40, vport)
@@ -272,7 +272,7 @@ fn steering(vport: u64, version: u16) -> Message {
 }
 
 /// The indirection table: queue `i % n` in entry `i`.
-fn entries(mut message: Message, queues: &[&Queue]) -> Message {
+pub(super) fn entries(mut message: Message, queues: &[&Queue]) -> Message {
     for entry in 0..64 {
         message = message.u64(120 + 8 * entry, queues[entry % queues.len()].handle);
     }
@@ -280,7 +280,7 @@ fn entries(mut message: Message, queues: &[&Queue]) -> Message {
 }
 
 /// §2.3: header, OOB, elements of (address, key, size).
-fn wqe(oob: &[u8], header: u32, elements: &[(u64, u32, u32)]) -> Vec<u8> {
+pub(super) fn wqe(oob: &[u8], header: u32, elements: &[(u64, u32, u32)]) -> Vec<u8> {
     let second = elements.len() as u32 | (oob.len() as u32 / 4) << 8 | header;
     let mut wqe = vec![0; 4];
     wqe.extend_from_slice(&second.to_le_bytes());
@@ -294,11 +294,11 @@ fn wqe(oob: &[u8], header: u32, elements: &[(u64, u32, u32)]) -> Vec<u8> {
 }
 
 /// §3.1, with these flags in bits 2 to 7 of the first dword and the transport header's offset.
-fn short(queue: &Queue, flags: u32, transport: u32) -> [u8; 8] {
+pub(super) fn short(queue: &Queue, flags: u32, transport: u32) -> [u8; 8] {
     oob(SHORT, queue, flags, transport)
 }
 
-fn oob(format: u32, queue: &Queue, flags: u32, transport: u32) -> [u8; 8] {
+pub(super) fn oob(format: u32, queue: &Queue, flags: u32, transport: u32) -> [u8; 8] {
     let first = format | flags | queue.cq << 8;
     let second = transport | (queue.wq >> 10) << 10 | 1 << 24;
     let mut bytes = [0; 8];
@@ -308,19 +308,19 @@ fn oob(format: u32, queue: &Queue, flags: u32, transport: u32) -> [u8; 8] {
 }
 
 /// A frame of so many bytes of no protocol to this destination.
-fn frame(destination: [u8; 6], len: usize) -> Vec<u8> {
+pub(super) fn frame(destination: [u8; 6], len: usize) -> Vec<u8> {
     let mut frame: Vec<u8> = (0..len).map(|byte| byte as u8).collect();
     frame[..6].copy_from_slice(&destination);
     frame[12..14].copy_from_slice(&[0x88, 0xB5]);
     frame
 }
 
-const STATION: [u8; 6] = [0x00, 0x0D, 0x3A, 1, 2, 3];
-const GROUP: [u8; 6] = [0x01, 0x00, 0x5E, 1, 2, 3];
-const ALL: [u8; 6] = [0xFF; 6];
+pub(super) const STATION: [u8; 6] = [0x00, 0x0D, 0x3A, 1, 2, 3];
+pub(super) const GROUP: [u8; 6] = [0x01, 0x00, 0x5E, 1, 2, 3];
+pub(super) const ALL: [u8; 6] = [0xFF; 6];
 
 /// The UDP packets of the RSS verification suite over IPv4: hash and its entry.
-fn udp(source: [u8; 4], ports: [u16; 2]) -> Vec<u8> {
+pub(super) fn udp(source: [u8; 4], ports: [u16; 2]) -> Vec<u8> {
     let mut frame = frame(STATION, 60);
     frame[12..].fill(0);
     frame[12..15].copy_from_slice(&[0x08, 0x00, 0x45]);
@@ -334,470 +334,6 @@ fn udp(source: [u8; 4], ports: [u16; 2]) -> Vec<u8> {
 }
 
 /// "66.9.149.187:2794 to 161.142.100.80:1766": 0x51ccc178, entry 56.
-fn entry_56() -> Vec<u8> {
+pub(super) fn entry_56() -> Vec<u8> {
     udp([66, 9, 149, 187], [2794, 1766])
-}
-
-#[test]
-fn frames_go_round_and_completions_wake_the_event_queue_once_per_arming() {
-    let mut netdev = Netdev::new(&[LinkConfig::Loop], |_| ());
-    let (mut send, mut receive) = (netdev.queue(VPORT, 1, 0), netdev.queue(VPORT, 2, 1));
-    netdev.steer(VPORT, &[&receive], false);
-    let addresses = netdev.buffers(&mut receive, 3);
-    for len in [60, 1514] {
-        netdev.send(&mut send, &frame(STATION, len));
-    }
-    netdev.step();
-    assert_eq!(netdev.types(&mut send), [TX_OKAY; 2]);
-    for (address, len) in addresses.iter().zip([60, 1514]) {
-        let cqe = netdev.poll(&mut receive).unwrap();
-        assert_eq!((cqe[0] & 0xFF, cqe[2]), (OKAY | 1 << 6, len as u32));
-        assert_eq!(netdev.read(*address, len), frame(STATION, len));
-    }
-    // One event each, although two completions came.
-    assert_eq!(netdev.guest.function.take_interrupts(), [1, 2]);
-    assert_eq!(netdev.event(0), Some((3, send.cq)));
-    assert_eq!(netdev.event(1), Some((3, receive.cq)));
-    assert_eq!((netdev.event(0), netdev.event(1)), (None, None));
-    // Armed again when all is read: silent until the next completion, and without the event queue's
-    // arming no interrupt.
-    netdev.arm(&send);
-    netdev.send(&mut send, &frame(STATION, 60));
-    netdev.step();
-    assert_eq!(netdev.event(0), Some((3, send.cq)));
-    assert_eq!(netdev.guest.function.take_interrupts(), []);
-    // Events that wait when it is armed fire at once.
-    netdev.events[0].head -= 1;
-    netdev.arm_events(0);
-    assert_eq!(netdev.guest.function.take_interrupts(), [1]);
-    // Armed while a completion waits: an event at once.
-    netdev.arm(&receive);
-    assert_eq!(netdev.event(1), Some((3, receive.cq)));
-    netdev.assert_clean();
-}
-
-#[test]
-fn a_fence_follows_everything_that_came_before_it() {
-    let mut netdev = Netdev::new(&[LinkConfig::Sink { capture: false }], |_| ());
-    let mut queues = [netdev.queue(VPORT, 2, 0), netdev.queue(VPORT, 2, 1)];
-    netdev.steer(VPORT, &[&queues[0], &queues[1]], false);
-    for queue in &mut queues {
-        netdev.buffers(queue, 4);
-    }
-    for _ in 0..3 {
-        netdev
-            .guest
-            .function
-            .hardware_mut()
-            .deliver(0, &frame(ALL, 60))
-            .unwrap();
-    }
-    netdev.step();
-    let off = steering(VPORT, 2).u32(52, 0);
-    netdev.guest.done(&off);
-    for queue in &queues {
-        let message = Message::new(0x2_0006, MANA, 48, 32).u64(40, queue.handle);
-        netdev.guest.done(&message);
-    }
-    // Frames for a port that is off.
-    netdev
-        .guest
-        .function
-        .hardware_mut()
-        .deliver(0, &frame(ALL, 60))
-        .unwrap();
-    netdev.step();
-    assert_eq!(netdev.types(&mut queues[0]), [OKAY, OKAY, OKAY, FENCE]);
-    assert_eq!(netdev.types(&mut queues[1]), [FENCE]);
-    assert_eq!(netdev.guest.function.hardware().counters(0).rx_disabled, 1);
-    // The fence woke the second queue.
-    assert_eq!(netdev.event(1), Some((3, queues[1].cq)));
-    netdev.assert_clean();
-}
-
-#[test]
-fn the_table_and_the_default_queue_change_while_packets_flow() {
-    let mut netdev = Netdev::new(&[LinkConfig::Sink { capture: false }], |_| ());
-    let mut queues = [netdev.queue(VPORT, 2, 0), netdev.queue(VPORT, 2, 1)];
-    for queue in &mut queues {
-        netdev.buffers(queue, 16);
-    }
-    let [one, two] = &queues;
-    netdev.steer(VPORT, &[one, two], false);
-    let table = entries(steering(VPORT, 2).u8(62, 1), &[two]);
-    let default = steering(VPORT, 2).u8(60, 1).u64(64, two.handle);
-    let both = entries(steering(VPORT, 2).u8(62, 1), &[two, one]);
-    let rss_off = steering(VPORT, 2).u32(56, 0);
-    let mut received = Vec::new();
-    for change in [
-        None,
-        Some(&table),
-        Some(&default),
-        Some(&both),
-        Some(&rss_off),
-    ] {
-        if let Some(message) = change {
-            netdev.guest.done(message);
-        }
-        for packet in [entry_56(), frame(ALL, 60)] {
-            netdev
-                .guest
-                .function
-                .hardware_mut()
-                .deliver(0, &packet)
-                .unwrap();
-        }
-        netdev.step();
-        received.push([0, 1].map(|index| {
-            let queue: &mut Queue = &mut queues[index];
-            std::iter::from_fn(|| netdev.poll(queue))
-                .map(|cqe| cqe[4])
-                .collect::<Vec<_>>()
-        }));
-    }
-    let hash = 0x51cc_c178;
-    let expected = [
-        [vec![hash, 0], vec![]],
-        [vec![0], vec![hash]],
-        [vec![], vec![hash, 0]],
-        [vec![], vec![hash, 0]],
-        [vec![], vec![0, 0]],
-    ];
-    assert_eq!(received, expected);
-    netdev.assert_clean();
-}
-
-#[test]
-fn hashes_are_of_the_types_that_version_5_asks_for() {
-    let mut netdev = Netdev::new(&[LinkConfig::Sink { capture: false }], |_| ());
-    let mut queue = netdev.queue(VPORT, 2, 0);
-    netdev.steer(VPORT, &[&queue], false);
-    netdev.buffers(&mut queue, 8);
-    let mut found = Vec::new();
-    for types in [0b11_1111, 0b00_0001, 0b11_1000, 0] {
-        netdev.guest.done(&steering(VPORT, 5).u16(116, types));
-        netdev
-            .guest
-            .function
-            .hardware_mut()
-            .deliver(0, &entry_56())
-            .unwrap();
-        netdev.step();
-        let cqe = netdev.poll(&mut queue).unwrap();
-        found.push((cqe[1] >> 16 & 0x1FF, cqe[4]));
-    }
-    // UDP_IPV4 is bit 2, IPV4 bit 0.
-    let expected = [(4, 0x51cc_c178), (1, 0x323e_8fc2), (0, 0), (4, 0x51cc_c178)];
-    assert_eq!(found, expected);
-}
-
-#[test]
-fn packets_share_completions_where_the_driver_asks_for_it() {
-    let mut netdev = Netdev::new(&[LinkConfig::Sink { capture: false }], |config| {
-        config.coalescing = 8;
-    });
-    let mut queue = netdev.queue(VPORT, 2, 0);
-    netdev.steer(VPORT, &[&queue], false);
-    netdev.buffers(&mut queue, 64);
-    let asked = [
-        steering(VPORT, 2).u8(112, 1),
-        steering(VPORT, 5).u8(112, 1).u8(118, 1),
-        steering(VPORT, 5),
-        // Fields of later versions are skipped in earlier ones.
-        steering(VPORT, 4).u8(112, 1).u8(118, 1),
-    ];
-    let mut found = vec![];
-    for message in [
-        None,
-        Some(&asked[0]),
-        Some(&asked[1]),
-        Some(&asked[2]),
-        Some(&asked[3]),
-    ] {
-        if let Some(message) = message {
-            netdev.guest.done(message);
-        }
-        for _ in 0..8 {
-            netdev
-                .guest
-                .function
-                .hardware_mut()
-                .deliver(0, &frame(ALL, 60))
-                .unwrap();
-        }
-        netdev.step();
-        found.push(netdev.types(&mut queue));
-    }
-    let expected = [
-        vec![OKAY; 8],
-        vec![COALESCED_4; 2],
-        vec![COALESCED_8],
-        vec![OKAY; 8],
-        vec![COALESCED_4; 2],
-    ];
-    assert_eq!(found, expected);
-}
-
-/// §3.3: headers alone in the first element, whose size the header repeats; §3.2: a tag beside it.
-#[test]
-fn a_long_oob_with_several_elements_is_segmented_and_tagged() {
-    let mut netdev = Netdev::new(&[LinkConfig::Sink { capture: true }], |_| ());
-    let mut send = netdev.queue(VPORT, 1, 0);
-    let mut headers = frame(STATION, 54);
-    headers[12..].fill(0);
-    headers[12..15].copy_from_slice(&[0x08, 0x00, 0x45]);
-    headers[22..24].copy_from_slice(&[64, 6]);
-    headers[26..34].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
-    headers[46..48].copy_from_slice(&[0x50, 0x18]);
-    // The sum of the pseudo-header, its length left out: 10.0.0.1, 10.0.0.2, TCP.
-    headers[50..52].copy_from_slice(&0x1409_u16.to_be_bytes());
-    let payload: Vec<u8> = (0..2500_u32).map(|byte| byte as u8).collect();
-    let [first, second, third] = [(); 3].map(|()| netdev.guest.pages(1));
-    netdev.write(first, &headers);
-    netdev.write(second, &payload[..1000]);
-    netdev.write(third, &payload[1000..]);
-    let key = netdev.key;
-    let elements = [(first, key, 54), (second, key, 1000), (third, key, 1500)];
-    // IPv4, its checksum and TCP's.
-    let flags = 1 << 2 | 1 << 4 | 1 << 5;
-    let mut long = oob(LONG, &send, flags, 34).to_vec();
-    let tag = 1 << 3 | 5 << 16 | 100 << 20;
-    long.extend_from_slice(&u32::to_le_bytes(tag));
-    long.extend_from_slice(&[0; 12]);
-    let mut wqe = wqe(&long, 1 << 11 | 1000 << 16, &elements);
-    wqe[3] = 54;
-    netdev.post(&mut send, &wqe);
-    netdev.step();
-    assert_eq!(netdev.types(&mut send), [TX_OKAY]);
-    let frames = netdev.guest.function.hardware_mut().take_tx_frames(0);
-    let lengths: Vec<_> = frames.iter().map(Vec::len).collect();
-    assert_eq!(lengths, [1058, 1058, 558]);
-    for (index, frame) in frames.iter().enumerate() {
-        assert_eq!(frame[12..16], [0x81, 0x00, 0xA0, 100], "frame {index}");
-        let payload = &payload[1000 * index..2500.min(1000 * (index + 1))];
-        assert_eq!(&frame[58..], payload, "frame {index}");
-        let checked = mana_model::checksum::sum(&frame[18..38]);
-        assert_eq!(mana_model::checksum::fold(checked), 0xFFFF, "frame {index}");
-    }
-    netdev.assert_clean();
-}
-
-#[test]
-fn queues_are_rung_on_the_page_of_their_port_and_reach_its_domain_only() {
-    let mut netdev = Netdev::new(&[LinkConfig::Sink { capture: true }], |_| ());
-    // A process has a page and a domain of its own.
-    let range = Message::new(0x16, NO_DEVICE, 56, 36)
-        .u32(40, 27)
-        .u32(44, 1)
-        .u32(48, 1);
-    let page = netdev.guest.done(&range).u32(32);
-    let pd = netdev.guest.done(&Message::new(0x1D, NO_DEVICE, 48, 48));
-    let (pd_handle, pd_id) = (pd.u64(32), pd.u32(40));
-    let (kernels, kernel_domain) = (netdev.page, netdev.domain);
-    netdev.domain = pd_id;
-    netdev.configure_sending(VPORT, page);
-    let mut send = netdev.queue(VPORT, 1, 0);
-    netdev.send(&mut send, &frame(STATION, 60));
-    netdev.step();
-    assert_eq!(
-        netdev.types(&mut send),
-        [],
-        "the kernel's page does not ring it"
-    );
-    // The kernel's key is of another domain.
-    netdev.page = page;
-    netdev
-        .guest
-        .function
-        .doorbell(page, 0, u64::from(send.wq) | 32 << 32);
-    netdev.step();
-    assert_eq!(netdev.types(&mut send), [42]);
-    let kinds: Vec<_> = netdev
-        .guest
-        .function
-        .hardware()
-        .findings()
-        .iter()
-        .map(|it| it.kind.name())
-        .collect();
-    assert_eq!(kinds, ["DoorbellQueue", "MemoryDomain"]);
-    netdev.destroy(&send);
-
-    // With a region of the process's own domain it works, at the addresses of the process.
-    let (region, address) = netdev.guest.region(0x2000);
-    let message = Message::new(0x1F, NO_DEVICE, 88, 48)
-        .u64(40, pd_handle)
-        .u32(48, 2);
-    let message = message.u64(56, region).u64(64, 0x7F00_0000_0123).u32(72, 3);
-    let reply = netdev.guest.done(&message);
-    let (mr, key) = (reply.u64(32), reply.u32(40));
-    let mut send = netdev.queue(VPORT, 1, 0);
-    netdev.write(address + 0xFF0, &frame(STATION, 60));
-    let element = (0x7F00_0000_0123 + 0xFF0, key, 60);
-    let bytes = wqe(&short(&send, 0, 0), 0, &[element]);
-    netdev.post(&mut send, &bytes);
-    netdev.step();
-    assert_eq!(netdev.types(&mut send), [TX_OKAY]);
-    let sent = netdev.guest.function.hardware_mut().take_tx_frames(0);
-    assert_eq!(sent, [frame(STATION, 60)]);
-
-    // The process dies; what its driver leaves is refused in the wrong order, and goes in the right.
-    let destroy_pd = Message::new(0x1E, NO_DEVICE, 48, 32).u64(40, pd_handle);
-    assert_ne!(netdev.guest.ask(&destroy_pd).status(), 0);
-    netdev.destroy(&send);
-    netdev
-        .guest
-        .done(&Message::new(0x20, NO_DEVICE, 48, 32).u64(40, mr));
-    netdev.guest.done(&destroy_pd);
-    let range = Message::new(0x18, NO_DEVICE, 52, 32)
-        .u32(40, 27)
-        .u32(44, 1)
-        .u32(48, page);
-    netdev.guest.done(&range);
-    // The port is nobody's until it is configured again.
-    (netdev.domain, netdev.page) = (kernel_domain, kernels);
-    let (region, _) = netdev.guest.region(RING);
-    let (cq_region, _) = netdev.guest.region(RING);
-    let create = Message::new(0x2_0004, MANA, 88, 48)
-        .u64(40, VPORT)
-        .u32(48, 1)
-        .u64(56, region)
-        .u64(64, cq_region)
-        .u32(72, RING as u32)
-        .u32(76, RING as u32)
-        .u32(84, netdev.events[0].id);
-    assert_ne!(netdev.guest.ask(&create).status(), 0);
-    netdev.configure_sending(VPORT, kernels);
-    netdev.guest.done(&create);
-}
-
-#[test]
-fn queues_that_are_destroyed_under_traffic_touch_nothing_any_more() {
-    let endless = GenConfig::default();
-    let mut netdev = Netdev::new(&[LinkConfig::Gen(endless)], |_| ());
-    let mut queues = [netdev.queue(VPORT, 2, 0), netdev.queue(VPORT, 2, 1)];
-    let [one, two] = &queues;
-    netdev.steer(VPORT, &[one, two], false);
-    let buffers = queues.each_mut().map(|queue| netdev.buffers(queue, 32));
-    netdev.guest.function.step();
-    netdev.destroy(&queues[0]);
-    // All memory of the first queue is the guest's again.
-    let gone = [queues[0].ring, queues[0].cq_ring, buffers[0][31]];
-    for address in gone {
-        netdev.write(address, &[0x5A; 4096]);
-    }
-    netdev.step();
-    for address in gone {
-        assert!(netdev.read(address, 4096).iter().all(|byte| *byte == 0x5A));
-    }
-    assert!(netdev.types(&mut queues[1]).len() >= 32);
-    // Its doorbell is a finding, nothing else.
-    let before = netdev.guest.function.hardware().findings().len();
-    netdev.arm(&queues[0]);
-    assert_eq!(
-        netdev.guest.function.hardware().findings().len(),
-        before + 1
-    );
-    netdev.destroy(&queues[1]);
-    netdev.step();
-    assert_eq!(netdev.guest.function.hardware().live().work_queues, 0);
-}
-
-#[test]
-fn rings_and_buffers_that_are_nowhere_stop_their_queue_and_nothing_else() {
-    let mut netdev = Netdev::new(&[LinkConfig::Loop], |_| ());
-    let mut send = netdev.queue(VPORT, 1, 0);
-    let wqe = wqe(&short(&send, 0, 0), 0, &[(0x1000, netdev.key, 60)]);
-    netdev.post(&mut send, &wqe);
-    netdev.step();
-    assert_eq!(netdev.types(&mut send), [42], "the queue is disabled");
-    // A ring at an address where nothing is.
-    let region = |netdev: &mut Netdev| {
-        let message = Message::new(0x19, NO_DEVICE, 72, 40).u64(40, RING);
-        let message = message.u32(56, 1).u32(60, 1).u64(64, 0x2000);
-        netdev.guest.done(&message).u64(32)
-    };
-    let [ring, cq_ring] = [(); 2].map(|()| region(&mut netdev));
-    let create = Message::new(0x2_0004, MANA, 88, 48)
-        .u64(40, VPORT)
-        .u32(48, 1);
-    let create = create
-        .u64(56, ring)
-        .u64(64, cq_ring)
-        .u32(72, 4096)
-        .u32(76, 4096);
-    let reply = netdev.guest.done(&create.u32(84, netdev.events[0].id));
-    let wq = u64::from(reply.u32(32));
-    netdev
-        .guest
-        .function
-        .doorbell(netdev.page, 0, wq | 32 << 32);
-    netdev.step();
-    let mut working = netdev.queue(VPORT, 1, 1);
-    netdev.send(&mut working, &frame(STATION, 60));
-    netdev.step();
-    assert_eq!(netdev.types(&mut working), [TX_OKAY]);
-    let findings = netdev.guest.function.hardware().findings();
-    assert!(
-        findings
-            .iter()
-            .any(|finding| finding.kind.name() == "RingMemory")
-    );
-}
-
-/// §6.9: which counter stands where, and which bit asks for it.
-#[test]
-fn statistics_stand_where_the_driver_reads_them() {
-    let mut netdev = Netdev::new(&[LinkConfig::Pair, LinkConfig::Pair], |_| ());
-    let mut send = netdev.queue(VPORT, 1, 0);
-    let mut receive = netdev.queue(VPORT + 1, 2, 1);
-    netdev.steer(VPORT + 1, &[&receive], false);
-    netdev.buffers(&mut receive, 6);
-    for (destination, len) in [
-        (STATION, 60),
-        (STATION, 61),
-        (ALL, 70),
-        (GROUP, 80),
-        (GROUP, 81),
-        (GROUP, 82),
-    ] {
-        netdev.send(&mut send, &frame(destination, len));
-    }
-    netdev.step();
-    // No buffer; too long for the adapter; and a port that is off.
-    netdev.send(&mut send, &frame(STATION, 60));
-    netdev.send(&mut send, &frame(STATION, 9015));
-    netdev.step();
-    netdev.guest.done(&steering(VPORT + 1, 2).u32(52, 0));
-    netdev.send(&mut send, &frame(STATION, 60));
-    netdev.step();
-    let ask = Message::new(0x2_0002, MANA, 48, 256);
-    let all = netdev.guest.done(&ask.clone().u64(40, u64::MAX));
-    let counters: Vec<u64> = (0..27).map(|index| all.u64(40 + 8 * index)).collect();
-    let expected = [
-        1, 1, // no buffer, off
-        434, 2, 121, 1, 70, 3, 243, // received: bytes, to one, to all, to a group
-        0, 0, 0, 0, 0, 0, 0, 0, 1, 0, // errors: the MTU's
-        554, 4, 241, 1, 70, 3, 243, // sent
-        0,
-    ];
-    assert_eq!(counters, expected);
-    assert_eq!(all.u64(32), (1 << 27) - 1);
-    // Multicast packets have bit 5, and stand behind broadcast ones.
-    let one = netdev.guest.done(&ask.u64(40, 1 << 5));
-    assert_eq!((one.u64(32), one.u64(40 + 8 * 7)), (1 << 5, 3));
-    let others = (0..27).filter(|index| *index != 7);
-    assert_eq!(others.map(|index| one.u64(40 + 8 * index)).sum::<u64>(), 0);
-    // §6.6: bytes of class 0 of the physical port.
-    let phy = netdev
-        .guest
-        .done(&Message::new(0x2_000C, MANA, 48, 440).u64(40, u64::MAX));
-    assert_eq!(
-        [56, 64, 184, 192].map(|offset| phy.u64(offset)),
-        [6, 8, 434, 554]
-    );
-    assert_eq!(
-        netdev.types(&mut send),
-        [32, 32, 32, 32, 32, 32, 32, 34, 32]
-    );
 }

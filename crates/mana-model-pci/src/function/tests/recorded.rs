@@ -12,6 +12,16 @@ const V6_12_NETDEV: &str = include_str!("recorded/6.12-netdev.txt");
 const V7_3_VERBS: &str = include_str!("recorded/7.3-verbs.txt");
 const V7_3_ETHERNET: &str = include_str!("recorded/7.3-ethernet.txt");
 
+/// Recordings from probe to removal.
+pub(super) const LIVES: [&str; 3] = [V6_12_VERBS, V7_3_VERBS, V7_3_ETHERNET];
+
+/// The requests of a recording, as this device's driver would send them.
+pub(super) fn messages(recording: &str) -> Vec<Message> {
+    let mut player = Player::new();
+    player.play(recording);
+    player.sent
+}
+
 /// A recorded line: `HWC 0xc CREATE_QUEUE v1/r1 req 96 resp 36 dev 0x2 type 4 … -> eq 10`.
 struct Line<'t> {
     text: &'t str,
@@ -68,6 +78,8 @@ struct Player {
     rnic_qp: u64,
     /// Rings that CREATE_DMA_REGION made and nobody has taken over, as this device's handles.
     regions: Vec<u64>,
+    /// All requests.
+    sent: Vec<Message>,
 }
 
 /// Recorded names of what is unique by its number.
@@ -92,6 +104,7 @@ impl Player {
             rnic_cq: 0,
             rnic_qp: 0,
             regions: Vec::new(),
+            sent: Vec::new(),
         }
     }
 
@@ -131,6 +144,7 @@ impl Player {
         if line.kind() == 0xA && device == 1 {
             return;
         }
+        self.sent.push(message.clone());
         let reply = self.guest.ask(&message);
         assert_eq!(reply.0.len(), room as usize, "{}", line.text);
         let status = line.after("status").map_or(0, number);
