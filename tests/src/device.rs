@@ -3,6 +3,9 @@
 use mana_model::control::{Client, ClientError};
 use mana_model::{After, Fault, Model, ObjectCounts, PortCounters};
 
+/// When a model comes back that reset itself.
+const SOON: After = After::Steps(3);
+
 /// A model and its first port, from the device's side.
 pub trait Device {
     /// Does all that is pending, until nothing moves any more.
@@ -20,8 +23,11 @@ pub trait Device {
     /// Takes it away, to come back by itself.
     fn reset(&self, device: usize, after: After);
 
-    /// Sets the port's netdev UP or DOWN.
-    fn set_netdev_up(&self, up: bool);
+    /// Asks the kernel's driver for a reset, which it serves by itself.
+    fn request_reset(&self, device: usize);
+
+    /// Sets the netdev of a port UP or DOWN, counted from 0.
+    fn set_netdev_up(&self, port: usize, up: bool);
 
     /// Gives the port's link a carrier, or takes it.
     fn set_link_up(&self, up: bool);
@@ -70,8 +76,12 @@ impl Device for Model {
         Model::reset(self, device, after).expect("the device is there");
     }
 
-    fn set_netdev_up(&self, up: bool) {
-        let set = self.port(0).set_netdev_up(up);
+    fn request_reset(&self, device: usize) {
+        Device::reset(self, device, SOON);
+    }
+
+    fn set_netdev_up(&self, port: usize, up: bool) {
+        let set = self.port(port).set_netdev_up(up);
         set.expect("no driver has a send queue on the port");
     }
 
@@ -134,8 +144,12 @@ impl Device for Client {
         told(Client::reset(self, device, after));
     }
 
-    fn set_netdev_up(&self, up: bool) {
-        told(self.port(0).set_netdev_up(up));
+    fn request_reset(&self, device: usize) {
+        told(Client::request_reset(self, device));
+    }
+
+    fn set_netdev_up(&self, port: usize, up: bool) {
+        told(self.port(port).set_netdev_up(up));
     }
 
     fn set_link_up(&self, up: bool) {
@@ -174,6 +188,6 @@ impl Device for Client {
     }
 }
 
-fn told<T>(answer: Result<T, ClientError>) -> T {
+pub(crate) fn told<T>(answer: Result<T, ClientError>) -> T {
     answer.unwrap_or_else(|error| panic!("the model does not answer: {error}"))
 }

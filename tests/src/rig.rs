@@ -36,8 +36,10 @@ pub struct Rig {
     pub system: Arc<dyn System>,
     /// Chooses the port under test.
     pub selector: Selector,
-    /// The device, where it is a model.
+    /// The device, where it is a model or can be steered.
     device: Option<Box<dyn Device>>,
+    /// Whether it is a model, which can be looked into.
+    model: bool,
     pace: Pace,
     /// Whether the machine's second device has the names that the first began with.
     swapped: Cell<bool>,
@@ -76,6 +78,7 @@ impl Rig {
             swapped: Cell::default(),
             _runner: polled.then(|| model.run()),
             device: Some(Box::new(model)),
+            model: true,
         }
     }
 
@@ -91,6 +94,7 @@ impl Rig {
             system,
             selector,
             device: Some(Box::new(device)),
+            model: true,
             pace: Pace::Prompt,
             swapped: Cell::default(),
             _runner: None,
@@ -105,9 +109,26 @@ impl Rig {
             system,
             selector,
             device: None,
+            model: false,
             pace: Pace::Free,
             swapped: Cell::default(),
             _runner: None,
+        }
+    }
+
+    /// A port of the running kernel on a device that can be steered, and looked into where it is a
+    /// `model` in another process.
+    #[must_use]
+    pub fn served(
+        system: Arc<dyn System>,
+        selector: Selector,
+        device: impl Device + 'static,
+        model: bool,
+    ) -> Self {
+        Self {
+            device: Some(Box::new(device)),
+            model,
+            ..Self::hardware(system, selector)
         }
     }
 
@@ -139,11 +160,11 @@ impl Rig {
         }
     }
 
-    /// The model.
+    /// The device that is steered.
     ///
     /// # Panics
     ///
-    /// If the device is none: such a suite says that it needs one.
+    /// If it can't be: such a suite says that it needs that.
     #[must_use]
     pub fn device(&self) -> &dyn Device {
         self.device.as_deref().expect("this suite needs a model")
@@ -152,7 +173,7 @@ impl Rig {
     /// Whether the device is a model, which can be looked into.
     #[must_use]
     pub fn is_model(&self) -> bool {
-        self.device.is_some()
+        self.model
     }
 
     /// Whether the device stands still between two calls of [`Rig::advance`].
@@ -164,8 +185,15 @@ impl Rig {
     /// What the kernel's side of a model holds; nothing elsewhere.
     #[must_use]
     pub fn objects(&self) -> ObjectCounts {
-        let device = self.device.as_ref();
+        let device = self.device.as_ref().filter(|_| self.model);
         device.map(|device| device.objects()).unwrap_or_default()
+    }
+
+    /// Whether the kernel tells the statistics of netdevs: not in front of a preloaded model, which
+    /// has netdevs that are not there.
+    #[must_use]
+    pub fn tells_statistics(&self) -> bool {
+        self.pace != Pace::Prompt
     }
 
     /// Opens the port under test.
@@ -295,7 +323,9 @@ impl Rig {
         for pool in pools {
             assert_eq!(pool.in_use(), 0, "buffers of {} are missing", pool.name());
         }
-        let Some(device) = &self.device else { return };
+        let Some(device) = self.device.as_ref().filter(|_| self.model) else {
+            return;
+        };
         assert_eq!(device.objects(), ObjectCounts::default(), "objects leak");
         let findings = device.findings();
         assert!(findings.is_empty(), "findings: {findings:#?}");
@@ -305,8 +335,10 @@ impl Rig {
     #[must_use]
     pub fn trouble(&self) -> String {
         match &self.device {
-            Some(device) => format!("{:?} {:?}", device.counters(), device.findings()),
-            None => String::new(),
+            Some(device) if self.model => {
+                format!("{:?} {:?}", device.counters(), device.findings())
+            }
+            _ => String::new(),
         }
     }
 }

@@ -97,6 +97,12 @@ suites! {
     recovery_stays_away
     recovery_both_ports
     recovery_vport_taken
+    kernel_forwarding
+    kernel_interrupts
+    kernel_missed
+    kernel_netdev_up
+    kernel_unload
+    kernel_reset_request
 }
 
 /// Suites that receive enough for it.

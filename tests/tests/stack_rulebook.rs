@@ -34,7 +34,7 @@ fn same_rules(test: &str, kernel: &str) {
     preloaded
         .arg("--")
         .arg(&mana)
-        .args(["conformance", "--rulebook", "-a", PCI, "--control"]);
+        .args(["conformance", "--rulebook", "-a", PCI, "--socket"]);
     let preloaded = record(preloaded.arg(&socket));
     for (ours, theirs) in in_process.lines().zip(preloaded.lines()) {
         assert_eq!(theirs, ours);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uverbs_abi::{Errno, Mac, System};
 
-use crate::config::{self, DoorbellMode, ModelConfig};
+use crate::config::{self, DoorbellMode, LinkConfig, ModelConfig};
 use crate::core::{Cooling, Device, PortCounters};
 use crate::error::ModelError;
 use crate::faults::Fault;
@@ -404,6 +404,16 @@ impl PortView {
     /// sources as fast as the port wait. Kernels that tell of it (7.3) do so while the netdev is UP.
     pub fn set_link_up(&self, up: bool) {
         self.shared.lock().set_link(self.index, up);
+    }
+
+    /// Puts another link behind the port, with nothing on it: a loop or a sink.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` for other links.
+    pub fn set_wire(&self, link: &LinkConfig) -> Result<(), Errno> {
+        let wired = self.shared.lock().links.set_wire(self.index, link);
+        wired.then_some(()).ok_or(Errno::EOPNOTSUPP)
     }
 
     /// What the device counted.

@@ -14,6 +14,7 @@ mod ethtool_stats;
 mod external_memory;
 mod full_ring;
 mod garbage_cqe;
+mod kernel;
 mod loopback;
 mod mtu;
 mod pool_exhaustion;
@@ -53,6 +54,9 @@ pub enum Needs {
     Port,
     /// A wire that brings back every frame as it was sent.
     Loop,
+    /// The same wire, and a machine whose netdevs are set UP and DOWN, whose driver is unbound, and
+    /// whose device asks for a reset: see [`crate::Steering`].
+    Steering,
     /// The model: the suite looks into the device or lets it fail.
     Model,
     /// The model, with another device in the machine: see [`Rig::bring_back`].
@@ -81,7 +85,7 @@ impl Suite {
         (self.prepare)(&mut device);
         match self.needs {
             Needs::Neighbour => with_neighbour(device),
-            Needs::Port | Needs::Loop | Needs::Model => vec![device],
+            Needs::Port | Needs::Loop | Needs::Steering | Needs::Model => vec![device],
         }
     }
 }
@@ -157,8 +161,22 @@ pub const ALL: &[Suite] = &[
     recovery::stays_away::SUITE,
     recovery::both_ports::SUITE,
     recovery::vport_taken::SUITE,
+    kernel::forwarding::SUITE,
+    kernel::interrupts::SUITE,
+    kernel::missed::SUITE,
+    kernel::netdev_up::SUITE,
+    kernel::unload::SUITE,
+    kernel::reset_request::SUITE,
     soak::SUITE,
 ];
+
+/// The names of the suites that must hold on a real kernel: what `--suite kernel` stands for.
+#[must_use]
+pub fn kernel() -> Vec<&'static str> {
+    let plain = ["smoke", "loopback", "restart"];
+    let kernel = |suite: &&Suite| plain.contains(&suite.name) || suite.needs == Needs::Steering;
+    ALL.iter().filter(kernel).map(|suite| suite.name).collect()
+}
 
 /// The suite of that name.
 #[must_use]

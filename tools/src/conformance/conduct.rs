@@ -120,8 +120,19 @@ fn line(
             }
             arguments.push(vdev(device)?);
         }
-        Target::Hardware { selector, .. } => {
+        Target::Hardware {
+            selector,
+            steer,
+            control,
+            ..
+        } => {
             arguments.extend(["-a".into(), selector.to_string().into()]);
+            if *steer {
+                arguments.push("--steer".into());
+            }
+            if let Some(path) = control {
+                arguments.extend(["--control".into(), path.into()]);
+            }
         }
     }
     line.extend_from_slice(words);

@@ -17,6 +17,7 @@ use uverbs_abi::System;
 
 use super::error::Error;
 use super::options::{Options, Target};
+use super::served;
 
 /// What the preloaded model is given to begin to listen.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -92,10 +93,19 @@ fn rig(options: &Options, suite: &Suite, socket: Option<&Path>) -> Rig {
             };
             Rig::preloaded(system, selector, client)
         }
-        Target::Hardware { selector, .. } => {
+        Target::Hardware {
+            selector,
+            steer,
+            control,
+            ..
+        } => {
             let rig = Rig::hardware(linux(), selector.clone());
-            packets::address(rig.info().mac);
-            rig
+            let info = rig.info();
+            packets::address(info.mac);
+            match steer {
+                true => served::rig(rig, info.pci, control.as_deref(), suite),
+                false => rig,
+            }
         }
     }
 }

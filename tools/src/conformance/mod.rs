@@ -2,7 +2,8 @@
 //!
 //! `options` reads the command line. `conduct` runs each suite in a process of its own, so that one
 //! that fails, dies or hangs leaves the next a clean start; `inside` is that process. `report` writes
-//! what came of it. `rulebook` runs no suite: it records the kernel's rules.
+//! what came of it. `served` is about a real kernel with a model behind it.
+//! `rulebook` runs no suite: it records the kernel's rules.
 
 mod conduct;
 mod error;
@@ -10,6 +11,7 @@ mod inside;
 mod options;
 mod report;
 mod rulebook;
+mod served;
 
 use std::process::ExitCode;
 
@@ -38,7 +40,7 @@ fn run(args: &Args) -> Result<u8, Error> {
     }
     let options = Options::new(args)?;
     if args.rulebook {
-        rulebook::record(&options, args.control.as_deref())?;
+        rulebook::record(&options, args.socket.as_deref())?;
         return Ok(0);
     }
     if args.inside {

@@ -9,6 +9,10 @@ use mana_model::{DeviceConfig, DoorbellMode, LinkConfig, ModelConfig, parse_devi
 use mana_pmd::{ProviderChoice, Selector};
 
 use super::error::Error;
+use super::served;
+
+/// What `--suite` calls those that must hold on a real kernel.
+const KERNEL: &str = "kernel";
 
 /// Run the conformance suites over the device model or a port of this machine
 ///
@@ -44,7 +48,7 @@ pub struct Args {
     /// What is behind a port of this machine
     #[arg(long, value_enum, default_value = "none")]
     pub wire: Wire,
-    /// Only this suite; repeats
+    /// Only this suite; repeats. `kernel` stands for those that must hold on a real kernel
     #[arg(long = "suite", value_name = "NAME")]
     pub suites: Vec<String>,
     /// List the suites and what they prove, and run nothing
@@ -54,12 +58,17 @@ pub struct Args {
     /// line each. The device needs two ports, whose netdevs are DOWN, and goes away for a moment
     #[arg(long, conflicts_with_all = ["list", "json", "tap", "suites"])]
     pub rulebook: bool,
-    /// Steer the preloaded model by this socket, for --rulebook with -a
+    /// This is root, and suites may set the netdevs of the device UP and DOWN and take its driver away
+    #[arg(long, requires = "device")]
+    pub steer: bool,
+    /// What is behind the port is a model that `mana model serve` serves: its control socket, or the
+    /// serial port of a virtual machine that leads to it. Suites look into it and put behind the port
+    /// what they need; --steer and --wire=loop are implied
     #[arg(
         long,
-        value_name = "SOCKET",
-        requires = "rulebook",
-        requires = "device"
+        value_name = "PATH",
+        requires = "device",
+        conflicts_with = "rulebook"
     )]
     pub control: Option<PathBuf>,
     /// Seconds after which a suite counts as hanging
@@ -75,7 +84,7 @@ pub struct Args {
     #[arg(long, hide = true)]
     pub inside: bool,
     /// Steer the preloaded model by this socket
-    #[arg(long, hide = true, requires = "inside")]
+    #[arg(long, hide = true)]
     pub socket: Option<PathBuf>,
 }
 
@@ -97,7 +106,14 @@ pub enum Target {
         preloaded: bool,
     },
     /// A port of this machine.
-    Hardware { selector: Selector, wire: Wire },
+    Hardware {
+        selector: Selector,
+        wire: Wire,
+        /// Whether the machine may be steered.
+        steer: bool,
+        /// Where the model is steered that serves the device.
+        control: Option<PathBuf>,
+    },
 }
 
 /// How results are written.
@@ -126,7 +142,12 @@ impl Options {
                 let selector = hardware(text, &mut provider)?;
                 Target::Hardware {
                     selector,
-                    wire: args.wire,
+                    wire: match args.control {
+                        Some(_) => Wire::Loop,
+                        None => args.wire,
+                    },
+                    steer: args.steer || args.control.is_some(),
+                    control: args.control.clone(),
                 }
             }
             None if args.wire == Wire::Loop => {
@@ -155,16 +176,26 @@ impl Options {
 
     /// Why a suite can't run on the target, if it can't.
     pub fn in_the_way(&self, suite: &Suite) -> Option<&'static str> {
-        let Target::Hardware { wire, .. } = &self.target else {
+        let Target::Hardware {
+            wire,
+            steer,
+            control,
+            ..
+        } = &self.target
+        else {
             return None;
         };
         match (suite.needs, wire) {
-            (Needs::Port, _) | (Needs::Loop, Wire::Loop) => None,
-            (Needs::Loop, Wire::None) => {
+            (Needs::Port, _) => None,
+            (Needs::Loop | Needs::Steering, Wire::None) => {
                 Some("needs a wire that brings back every frame: --wire=loop")
             }
-            (Needs::Model | Needs::Neighbour, _) => {
-                Some("needs a device model (--vdev): it looks into the device or lets it fail")
+            (Needs::Steering, _) if !steer => {
+                Some("needs a machine whose netdevs and driver it may steer: --steer")
+            }
+            (Needs::Loop, Wire::Loop) => None,
+            (Needs::Steering | Needs::Model | Needs::Neighbour, _) => {
+                served::in_the_way(suite, control.is_some())
             }
         }
     }
@@ -210,15 +241,21 @@ fn model(args: &Args) -> Result<DeviceConfig, Error> {
 /// The suites of these names, all without one, in the order in which they are listed.
 pub fn suites(names: &[String]) -> Result<Vec<&'static Suite>, Error> {
     for name in names {
-        if suites::find(name).is_none() {
+        if name != KERNEL && suites::find(name).is_none() {
             let known: Vec<&str> = suites::ALL.iter().map(|suite| suite.name).collect();
             let list = known.join(", ");
             return Err(Error::Usage(format!(
-                "there is no suite `{name}`; there are {list}"
+                "there is no suite `{name}`; there are {list}, and `{KERNEL}` for those of a real \
+                 kernel"
             )));
         }
     }
-    let asked = |suite: &&Suite| names.is_empty() || names.iter().any(|name| name == suite.name);
+    let kernel = suites::kernel();
+    let asked = |suite: &&Suite| {
+        let named =
+            |name: &String| name == suite.name || name == KERNEL && kernel.contains(&suite.name);
+        names.is_empty() || names.iter().any(named)
+    };
     Ok(suites::ALL.iter().filter(asked).collect())
 }
 

@@ -211,6 +211,7 @@ fn needs(suite: &Suite) -> &'static str {
     match suite.needs {
         Needs::Port => "port",
         Needs::Loop => "loop",
+        Needs::Steering => "loop and a machine to steer",
         Needs::Model | Needs::Neighbour => "model",
     }
 }

@@ -1,6 +1,8 @@
 //! The model's methods, over a control socket.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +17,7 @@ use super::answer::{
 };
 use super::command::Command;
 use super::error::{ClientError, ControlError};
-use crate::{After, Fault, Finding, FindingKind, ObjectCounts, PortCounters};
+use crate::{After, Fault, Finding, FindingKind, LinkConfig, ObjectCounts, PortCounters};
 
 /// How often it is tried whether somebody listens.
 const LOOK: Duration = Duration::from_millis(5);
@@ -24,17 +26,31 @@ const LOOK: Duration = Duration::from_millis(5);
 /// take turns.
 #[derive(Debug, Clone)]
 pub struct Client {
-    stream: Arc<Mutex<BufReader<UnixStream>>>,
+    stream: Arc<Mutex<BufReader<Box<dyn Stream>>>>,
 }
 
+/// What carries commands and answers.
+trait Stream: Read + Write + Send + std::fmt::Debug {}
+
+impl Stream for UnixStream {}
+impl Stream for File {}
+
 impl Client {
-    /// Connects to the socket at `path`.
+    /// Connects to the socket at `path`, or opens the character device there that leads to one (a
+    /// serial port of a virtual machine).
     ///
     /// # Errors
     ///
     /// [`ClientError::Connect`] where nobody listens.
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(path).map_err(|cause| ClientError::Connect {
+        let device = fs::metadata(path).is_ok_and(|file| file.file_type().is_char_device());
+        let stream: io::Result<Box<dyn Stream>> = if device {
+            let file = File::options().read(true).write(true).open(path);
+            file.map(|file| Box::new(file) as Box<dyn Stream>)
+        } else {
+            UnixStream::connect(path).map(|socket| Box::new(socket) as Box<dyn Stream>)
+        };
+        let stream = stream.map_err(|cause| ClientError::Connect {
             path: path.to_owned(),
             cause,
         })?;
@@ -201,6 +217,15 @@ impl Client {
         self.none(&Command::Reset { device, after })
     }
 
+    /// [`Command::ResetRequest`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::remove`].
+    pub fn request_reset(&self, device: usize) -> Result<(), ClientError> {
+        self.none(&Command::ResetRequest { device })
+    }
+
     /// [`crate::Model::operations`].
     ///
     /// # Errors
@@ -327,6 +352,17 @@ impl PortClient {
     pub fn set_link_up(&self, up: bool) -> Result<(), ClientError> {
         let port = self.index;
         self.client.none(&Command::Link { port, up })
+    }
+
+    /// [`crate::PortView::set_wire`].
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`] for anything but a loop or a sink; where there is no such port or the
+    /// connection broke.
+    pub fn set_wire(&self, link: &LinkConfig) -> Result<(), ClientError> {
+        let (port, link) = (self.index, link.clone());
+        self.client.none(&Command::Wire { port, link })
     }
 
     /// [`crate::PortView::counters`].

@@ -7,7 +7,7 @@ use std::time::Duration;
 use uverbs_abi::Errno;
 
 use super::error::ControlError;
-use crate::{After, Cooling, Fault};
+use crate::{After, Cooling, Fault, LinkConfig};
 
 /// What `help` answers: one line a command.
 pub const HELP: &str = "\
@@ -33,7 +33,9 @@ remove DEVICE                          the device goes away: DEVICE_FATAL, then 
 restore DEVICE                         it comes back, with new ib devices
 reset DEVICE [after MS]                both, at once or after so many milliseconds
 reset DEVICE after N steps             both, the second in the Nth step
+reset-request DEVICE                   it asks the kernel's driver for a reset, which that serves
 link PORT up|down                      the carrier of the port's link; without it frames are lost
+wire PORT loop|sink|sink:keep          puts another link behind the port; what was on the old one is lost
 netdev PORT up|down                    set the netdev's state, as `ip link set` does
 frames PORT                            take what the port sent, where its link is sink:keep
 deliver PORT HEX                       let a frame arrive at the port with the next step
@@ -82,6 +84,19 @@ pub enum Command {
         device: usize,
         /// When it comes back; of times, whole milliseconds are told.
         after: After,
+    },
+    /// The device asks for a reset: [`crate::Model::reset`] where the kernel is the model's own, else
+    /// the message by which a device asks.
+    ResetRequest {
+        /// The device.
+        device: usize,
+    },
+    /// [`crate::PortView::set_wire`].
+    Wire {
+        /// The port.
+        port: usize,
+        /// A loop or a sink.
+        link: LinkConfig,
     },
     /// [`crate::PortView::set_link_up`].
     Link {
@@ -154,6 +169,13 @@ impl FromStr for Command {
                 port: words.number("a port")?,
                 up: words.up()?,
             },
+            "reset-request" => Self::ResetRequest {
+                device: words.number("a device")?,
+            },
+            "wire" => Self::Wire {
+                port: words.number("a port")?,
+                link: words.wire()?,
+            },
             "frames" => Self::Frames {
                 port: words.number("a port")?,
             },
@@ -198,6 +220,8 @@ impl fmt::Display for Command {
                 After::Steps(steps) => write!(f, "reset {device} after {steps} steps"),
                 After::Time(time) => write!(f, "reset {device} after {}", time.as_millis()),
             },
+            Self::ResetRequest { device } => write!(f, "reset-request {device}"),
+            Self::Wire { port, link } => write!(f, "wire {port} {}", wire_text(link)),
             Self::Link { port, up } => write!(f, "link {port} {}", up_text(*up)),
             Self::Netdev { port, up } => write!(f, "netdev {port} {}", up_text(*up)),
             Self::Frames { port } => write!(f, "frames {port}"),
@@ -226,6 +250,15 @@ fn write_fault(fault: &Fault, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Fault::LostCqe { port, nth } => write!(f, "lost-cqe {port} {nth}"),
         Fault::RemoveAt { device, nth } => write!(f, "remove-at {device} {nth}"),
         Fault::DeviceFatal { device } => write!(f, "device-fatal {device}"),
+    }
+}
+
+/// Of links that a command can put behind a port.
+const fn wire_text(link: &LinkConfig) -> &'static str {
+    match link {
+        LinkConfig::Sink { capture: true } => "sink:keep",
+        LinkConfig::Sink { capture: false } => "sink",
+        _ => "loop",
     }
 }
 
@@ -275,6 +308,17 @@ impl<'l> Words<'l> {
             "up" => Ok(true),
             "down" => Ok(false),
             _ => Err(self.wrong("`up` or `down`")),
+        }
+    }
+
+    /// What is behind a port.
+    fn wire(&mut self) -> Result<LinkConfig, ControlError> {
+        let expected = "`loop`, `sink` or `sink:keep`";
+        match self.text(expected)? {
+            "loop" => Ok(LinkConfig::Loop),
+            "sink" => Ok(LinkConfig::Sink { capture: false }),
+            "sink:keep" => Ok(LinkConfig::Sink { capture: true }),
+            _ => Err(self.wrong(expected)),
         }
     }
 

@@ -9,7 +9,10 @@ use super::answer::{
 };
 use super::command::{Command, HELP, up_text};
 use super::error::ControlError;
-use crate::{Fault, Model, PortView};
+use crate::{After, Fault, Model, PortView};
+
+/// When a device is back that asked the model's kernel for a reset.
+const SERVED: After = After::Steps(3);
 
 /// Runs one line; the answer is none, one or several whole lines, without the closing `ok`.
 ///
@@ -84,6 +87,17 @@ pub fn run(model: &Model, line: &str) -> Result<String, ControlError> {
         Command::Reset { device, after } => {
             check_device(model, device)?;
             done(model.reset(device, after), device)?;
+        }
+        Command::ResetRequest { device } => {
+            check_device(model, device)?;
+            done(model.reset(device, SERVED), device)?;
+        }
+        Command::Wire { port: index, link } => {
+            let wired = port(model, index)?.set_wire(&link);
+            wired.map_err(|errno| ControlError {
+                errno,
+                why: format!("port {index} can have a loop or a sink"),
+            })?;
         }
         Command::Link { port: index, up } => port(model, index)?.set_link_up(up),
         Command::Netdev { port: index, up } => {

@@ -12,7 +12,7 @@ use uverbs_abi::Errno;
 use super::answer::{Numbers, read_finding, write_finding};
 use super::*;
 use crate::{
-    After, DoorbellMode, Fault, Finding, FindingKind, Model, ModelConfig, ObjectCounts,
+    After, DoorbellMode, Fault, Finding, FindingKind, LinkConfig, Model, ModelConfig, ObjectCounts,
     PortCounters, parse_device,
 };
 
@@ -58,6 +58,13 @@ fn after() -> impl Strategy<Value = After> {
     prop_oneof![any::<u32>().prop_map(After::Steps), time]
 }
 
+/// What a command can put behind a port.
+const WIRES: [LinkConfig; 3] = [
+    LinkConfig::Loop,
+    LinkConfig::Sink { capture: false },
+    LinkConfig::Sink { capture: true },
+];
+
 fn command() -> impl Strategy<Value = Command> {
     let port = 0_usize..100;
     let frame = proptest::collection::vec(any::<u8>(), 1..100);
@@ -77,6 +84,9 @@ fn command() -> impl Strategy<Value = Command> {
         (0_usize..100).prop_map(|device| Command::Restore { device }),
         (0_usize..100, after()).prop_map(|(device, after)| Command::Reset { device, after }),
         (port.clone(), any::<bool>()).prop_map(|(port, up)| Command::Link { port, up }),
+        (0_usize..100).prop_map(|device| Command::ResetRequest { device }),
+        (port.clone(), prop::sample::select(&WIRES[..]))
+            .prop_map(|(port, link)| Command::Wire { port, link }),
         fault().prop_map(Command::Inject),
         (port.clone(), any::<bool>()).prop_map(|(port, up)| Command::Netdev { port, up }),
         port.clone().prop_map(|port| Command::Frames { port }),
@@ -100,7 +110,7 @@ proptest! {
 #[test]
 fn help_names_every_command() {
     for word in "help ports counters findings take-findings undecided objects operations drained \
-                 step inject remove restore reset link netdev frames deliver"
+                 step inject remove restore reset reset-request link wire netdev frames deliver"
         .split_whitespace()
     {
         assert!(HELP.lines().any(|line| line.starts_with(word)), "{word}");
@@ -130,6 +140,9 @@ fn wrong_lines_are_refused_with_what_is_expected() {
         ("reset 0 after", Errno::EINVAL, "milliseconds"),
         ("reset 0 after 1 x", Errno::EINVAL, "`steps`"),
         ("link 0 cut", Errno::EINVAL, "`up` or `down`"),
+        ("wire 0 tap", Errno::EINVAL, "`sink:keep`"),
+        ("wire 1 loop", Errno::ENODEV, "no port 1"),
+        ("reset-request 1", Errno::ENODEV, "no device 1"),
         ("netdev 0 on", Errno::EINVAL, "`up` or `down`"),
         ("deliver 0 abc", Errno::EINVAL, "pairs"),
         ("deliver 0 zz", Errno::EINVAL, "pairs"),
@@ -228,6 +241,49 @@ fn a_client_sees_and_steers_what_the_model_has() {
     drop(service);
     assert!(!path.exists());
     assert!(client.step().is_err());
+}
+
+#[test]
+fn another_link_begins_empty() {
+    let model = model(&["model0"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let _service = serve(&model, &path).unwrap();
+    let client = Client::connect(&path).unwrap();
+    let port = client.port(0);
+    port.deliver(&[0x55; 70]).unwrap();
+    assert!(!client.drained().unwrap());
+    for link in &WIRES {
+        port.set_wire(link).unwrap();
+        assert!(client.drained().unwrap());
+    }
+    assert_eq!(
+        model.port(0).set_wire(&LinkConfig::Pair),
+        Err(Errno::EOPNOTSUPP)
+    );
+}
+
+#[test]
+fn a_device_that_asks_for_a_reset_is_away_and_comes_back() {
+    let model = model(&["model0"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let _service = serve(&model, &path).unwrap();
+    let client = Client::connect(&path).unwrap();
+    client.request_reset(0).unwrap();
+    let devices = || model.system().ib_devices().unwrap().len();
+    assert_eq!(devices(), 0);
+    for _ in 0..3 {
+        client.step().unwrap();
+    }
+    assert_eq!(devices(), 1);
+}
+
+/// As the serial port of a virtual machine is one.
+#[test]
+fn a_character_device_is_opened_and_not_connected_to() {
+    let client = Client::connect(std::path::Path::new("/dev/null")).unwrap();
+    assert!(matches!(client.step(), Err(ClientError::Io(_))));
 }
 
 #[test]

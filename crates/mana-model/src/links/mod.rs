@@ -216,6 +216,20 @@ impl Links {
         ports
     }
 
+    /// Puts another link behind `port`, with nothing on it; false where that can't be one while the
+    /// machine runs.
+    pub(crate) fn set_wire(&mut self, port: usize, link: &LinkConfig) -> bool {
+        let target = match link {
+            LinkConfig::Loop => Target::Port(port),
+            LinkConfig::Sink { capture: true } => Target::Keep(Vec::new()),
+            LinkConfig::Sink { capture: false } => Target::Nowhere,
+            _ => return false,
+        };
+        let end = &mut self.ends[port];
+        (end.source, end.target, end.wire) = (Source::None, target, Wire::default());
+        true
+    }
+
     /// Allows each tap so many frames until the next call. One that was silent may be passed over
     /// unless `eager`.
     #[inline]

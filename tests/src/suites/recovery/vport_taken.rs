@@ -15,7 +15,7 @@ pub(in super::super) const SUITE: Suite = suite(
 fn run(rig: &Rig) {
     let mut running = Running::start(rig, &Plan::default());
     rig.take_away();
-    rig.device().set_netdev_up(true);
+    rig.device().set_netdev_up(0, true);
     rig.bring_back();
     events(&mut running, |event| *event == PortEvent::Recovering);
     for _ in 0..50 {
@@ -24,7 +24,7 @@ fn run(rig: &Rig) {
         let over = |event: &PortEvent| is_recovered(event) || is_failed(event);
         assert!(!event.as_ref().is_some_and(over), "{event:?}");
     }
-    rig.device().set_netdev_up(false);
+    rig.device().set_netdev_up(0, false);
     recover(&mut running);
     assert_moves(&mut running);
     running.finish();
