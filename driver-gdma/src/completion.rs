@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use crate::cqe::{Cqe, CqeTail, OWNER_SHIFT, TAIL_MASK, WORDS};
 use crate::doorbell::{CompletionValue, Doorbell};
 use crate::memory::{AtomicU64, RingError, RingMemory, check_id};
-use crate::owner::{initial_cursor, owner, stale_owner};
+use crate::owner::{initial_cursor, owner, stale};
 
 /// The word of an entry that holds its last dword.
 const TAIL_WORD: u32 = WORDS as u32 - 1;
@@ -56,6 +56,44 @@ pub struct Entries<'a> {
     expected: u64,
 }
 
+/// One of [`Entries`].
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    words: &'a [AtomicU64; WORDS],
+    expected: u64,
+}
+
+impl Entry<'_> {
+    /// Whether it is one of ours: as [`CompletionRing::is_ready`].
+    #[inline]
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let tail = self.words[TAIL_WORD as usize].load(Ordering::Acquire);
+        tail & TAIL_WORD_MASK == self.expected
+    }
+
+    /// Asks the processor for the line of the entry `ahead` places further on, or whatever lies there behind
+    /// the end of the ring.
+    #[inline]
+    pub fn prefetch(&self, ahead: usize) {
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = ahead;
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: SSE is part of x86-64, and the instruction never faults, whatever the address is.
+        unsafe {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(core::ptr::from_ref(self.words).wrapping_add(ahead).cast());
+        }
+    }
+
+    /// 64-bit word `word` (0-7).
+    #[inline]
+    #[must_use]
+    pub fn load(&self, word: usize) -> u64 {
+        self.words[word & TAIL_WORD as usize].load(Ordering::Relaxed)
+    }
+}
+
 /// [`TAIL_MASK`] in an entry's last word.
 const TAIL_WORD_MASK: u64 = (TAIL_MASK as u64) << 32;
 
@@ -72,6 +110,15 @@ impl Entries<'_> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// One after the other.
+    #[inline]
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
+        self.entries.iter().map(|words| Entry {
+            words,
+            expected: self.expected,
+        })
     }
 
     /// Whether entry `index` is one of ours: as [`CompletionRing::is_ready`].
@@ -107,6 +154,8 @@ pub struct CompletionRing {
     cursor: CqCursor,
     /// Where the last doorbell said the consumer is.
     told: u32,
+    /// Entries after which the next one is due.
+    tell_after: u32,
 }
 
 impl CompletionRing {
@@ -166,6 +215,7 @@ impl CompletionRing {
             log2,
             cursor,
             told: head,
+            tell_after: LAPS_PER_DOORBELL << log2,
         }
     }
 
@@ -189,7 +239,7 @@ impl CompletionRing {
     #[inline]
     pub fn set_cursor(&mut self, cursor: CqCursor) {
         self.cursor = cursor;
-        if cursor.head.wrapping_sub(self.told) >= LAPS_PER_DOORBELL << self.log2 {
+        if cursor.head.wrapping_sub(self.told) >= self.tell_after {
             self.tell(false);
         }
     }
@@ -204,15 +254,17 @@ impl CompletionRing {
     }
 
     /// What stands at `cursor`, in full.
+    #[inline]
     #[must_use]
     pub fn look(&self, cursor: CqCursor) -> Polled {
         let tail = self.tail(cursor);
-        let found = CqeTail::from_bits(tail).owner();
         if tail & TAIL_MASK == cursor.expected {
-            Polled::Ready
-        } else if found == stale_owner(cursor.head, self.log2) {
+            return Polled::Ready;
+        }
+        let [found, wanted] = [tail, cursor.expected].map(|dword| (dword >> OWNER_SHIFT) as u8);
+        if found == stale(wanted) {
             Polled::Empty
-        } else if found == owner(cursor.head, self.log2) {
+        } else if found == wanted {
             Polled::Foreign
         } else {
             Polled::Overflow
@@ -253,7 +305,7 @@ impl CompletionRing {
     /// The entries from `cursor` on, up to `count`, as far as the end of the ring.
     #[inline]
     #[must_use]
-    pub fn ahead(&self, cursor: CqCursor, count: u32) -> Entries<'_> {
+    pub fn ahead(&self, cursor: CqCursor, count: usize) -> Entries<'_> {
         Entries {
             entries: self.memory.entries(cursor.head, count),
             expected: u64::from(cursor.expected) << 32,
@@ -276,6 +328,7 @@ impl CompletionRing {
         self.tell(true);
     }
 
+    #[cold]
     fn tell(&mut self, arm: bool) {
         self.told = self.cursor.head;
         // §2.7: "CQ/EQ tail = head % (count << 3) entries".

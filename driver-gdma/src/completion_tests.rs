@@ -110,7 +110,7 @@ fn entries_ahead_are_those_that_the_cursor_comes_to() {
             (0..there).for_each(|number| device.write(7 + number, WQ, true));
             let mut cursor = ring.cursor();
             let entries = ring.ahead(cursor, count);
-            assert_eq!(entries.len() as u32, count.min(64 - start % 64));
+            assert_eq!(entries.len(), count.min((64 - start % 64) as usize));
             assert_eq!(entries.is_empty(), count == 0);
             for index in 0..entries.len() {
                 assert_eq!(
@@ -119,8 +119,11 @@ fn entries_ahead_are_those_that_the_cursor_comes_to() {
                     "{start} {index}"
                 );
                 assert_eq!(entries.is_ready(index), index < there as usize);
+                let entry = entries.iter().nth(index).unwrap();
+                assert_eq!(entry.is_ready(), entries.is_ready(index));
                 for word in 0..8 {
                     assert_eq!(entries.load(index, word), ring.load(cursor, word as u32));
+                    assert_eq!(entries.load(index, word), entry.load(word));
                 }
                 assert_eq!(ring.skip(ring.cursor(), index as u32), cursor);
                 cursor = ring.next(cursor);

@@ -34,9 +34,9 @@ mod receive;
 mod scatter;
 mod send;
 
-pub use completion::{CompletionRing, CqCursor, Entries, Polled};
+pub use completion::{CompletionRing, CqCursor, Entries, Entry, Polled};
 pub use doorbell::Doorbell;
 pub use memory::{RingError, RingMemory};
-pub use receive::{ReceiveRing, ReceiveWqe};
+pub use receive::{ReceiveRing, ReceiveWqes};
 pub use scatter::ScatterRing;
 pub use send::{SendRing, Unit, Wqe};

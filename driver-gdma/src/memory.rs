@@ -135,7 +135,7 @@ impl RingMemory {
     /// `N` is a power of two that is at most the size.
     #[cfg(not(mana_loom))]
     #[inline]
-    pub(crate) fn entries<const N: usize>(&self, at: u32, count: u32) -> &[[AtomicU64; N]] {
+    pub(crate) fn entries<const N: usize>(&self, at: u32, count: usize) -> &[[AtomicU64; N]] {
         const { assert!(N.is_power_of_two() && N <= MIN_RING / 8) };
         let (first, count) = self.neighbours(N as u32, at, count);
         // SAFETY: `first + count` is at most the number of entries, so all their words are below the
@@ -144,23 +144,23 @@ impl RingMemory {
         // device or another thread changes; `new` requires that they do so atomically.
         unsafe {
             let entries = self.base.as_ptr().cast::<[AtomicU64; N]>();
-            core::slice::from_raw_parts(entries.add(first as usize), count as usize)
+            core::slice::from_raw_parts(entries.add(first as usize), count)
         }
     }
 
     #[cfg(mana_loom)]
-    pub(crate) fn entries<const N: usize>(&self, at: u32, count: u32) -> &[[AtomicU64; N]] {
+    pub(crate) fn entries<const N: usize>(&self, at: u32, count: usize) -> &[[AtomicU64; N]] {
         let (first, count) = self.neighbours(N as u32, at, count);
-        let words = &self.base[first as usize * N..][..count as usize * N];
+        let words = &self.base[first as usize * N..][..count * N];
         words.as_chunks().0
     }
 
     /// The first of these entries, and how many there are.
     #[inline]
-    fn neighbours(&self, words: u32, at: u32, count: u32) -> (u32, u32) {
+    fn neighbours(&self, words: u32, at: u32, count: usize) -> (u32, usize) {
         let entries = self.words() / words;
         let first = at & (entries - 1);
-        (first, count.min(entries - first))
+        (first, count.min((entries - first) as usize))
     }
 
     #[cfg(not(mana_loom))]

@@ -18,11 +18,11 @@ pub const fn owner(cursor: u32, log2: u32) -> u8 {
     (cursor >> log2) as u8 & 7
 }
 
-/// The owner bits that the entry at `cursor` still carries while it is empty.
+/// The owner bits that an entry still carries which waits for those of `owner`: a lap's before.
 #[inline]
 #[must_use]
-pub const fn stale_owner(cursor: u32, log2: u32) -> u8 {
-    owner(cursor, log2).wrapping_sub(1) & 7
+pub const fn stale(owner: u8) -> u8 {
+    owner.wrapping_sub(1) & 7
 }
 
 #[cfg(test)]
@@ -36,13 +36,13 @@ mod tests {
         for log2 in 6..=25 {
             let entries = 1 << log2;
             let first = initial_cursor(entries);
-            assert_eq!((owner(first, log2), stale_owner(first, log2)), (1, 0));
+            assert_eq!((owner(first, log2), stale(1)), (1, 0));
             assert_eq!(owner(first + 7 * entries, log2), 0);
-            assert_eq!(stale_owner(first + 7 * entries, log2), 7);
+            assert_eq!(stale(owner(first + 7 * entries, log2)), 7);
             for cursor in [0, 1, entries - 1, u32::MAX - 1, u32::MAX] {
                 let lap = u64::from(cursor) / u64::from(entries);
                 assert_eq!(u64::from(owner(cursor, log2)), lap % 8);
-                assert_eq!(u64::from(stale_owner(cursor, log2)), (lap + 7) % 8);
+                assert_eq!(u64::from(stale(owner(cursor, log2))), (lap + 7) % 8);
             }
             // Across 2^32: the last lap before it is 7, the next one 0.
             assert_eq!((owner(u32::MAX, log2), owner(0, log2)), (7, 0));

@@ -12,15 +12,42 @@ const UNIT_WORDS: u32 = (UNIT / 8) as u32;
 /// Word of a unit that holds the buffer's address: behind header and OOB.
 const ADDRESS_WORD: usize = 2;
 
-/// One prebuilt WQE of a receive ring.
-#[derive(Debug)]
-pub struct ReceiveWqe<'a>(&'a AtomicU64);
+/// Neighbouring prebuilt WQEs of a receive ring.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceiveWqes<'a>(&'a [[AtomicU64; UNIT_WORDS as usize]]);
 
-impl ReceiveWqe<'_> {
-    /// Writes the buffer's address.
+impl ReceiveWqes<'_> {
+    /// How many there are.
     #[inline]
-    pub fn set_address(self, address: u64) {
-        self.0.store(address, Ordering::Relaxed);
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All but the first `count`; none, if there are no more.
+    #[inline]
+    #[must_use]
+    pub fn skip(self, count: usize) -> Self {
+        Self(self.0.get(count..).unwrap_or(&[]))
+    }
+
+    /// Writes the addresses of buffers, `N` a turn of the loop, from the first WQE on: as many whole
+    /// groups as there are of both.
+    #[inline]
+    pub fn set_addresses<const N: usize>(self, addresses: impl Iterator<Item = [u64; N]>) {
+        let (groups, _) = self.0.as_chunks::<N>();
+        for (wqes, addresses) in groups.iter().zip(addresses) {
+            for (wqe, address) in wqes.iter().zip(addresses) {
+                wqe[ADDRESS_WORD].store(address, Ordering::Relaxed);
+            }
+        }
     }
 }
 
@@ -93,9 +120,9 @@ impl ReceiveRing {
 
     /// Up to `count` WQEs from cursor `at` on, as far as the end of the ring.
     #[inline]
-    pub fn wqes(&self, at: u32, count: u32) -> impl ExactSizeIterator<Item = ReceiveWqe<'_>> {
-        let units = self.memory.entries::<{ UNIT / 8 }>(at, count);
-        units.iter().map(|unit| ReceiveWqe(&unit[ADDRESS_WORD]))
+    #[must_use]
+    pub fn wqes(&self, at: u32, count: usize) -> ReceiveWqes<'_> {
+        ReceiveWqes(self.memory.entries(at, count))
     }
 
     /// Hands all WQEs before cursor `head` to the device. `wqe_cnt` is zero (§2.7).
@@ -119,10 +146,11 @@ mod tests {
     use crate::memory::test_memory::Memory;
 
     fn set_address(ring: &ReceiveRing, at: u32, address: u64) {
-        let mut wqes = ring.wqes(at, 3);
+        let wqes = ring.wqes(at, 3);
         let units = ring.capacity();
         assert_eq!(wqes.len() as u32, 3.min(units - at % units));
-        wqes.next().unwrap().set_address(address);
+        assert!(!wqes.is_empty() && wqes.skip(wqes.len()).is_empty() && wqes.skip(4).is_empty());
+        wqes.set_addresses([[address]].into_iter());
     }
 
     /// §2.3: "A 1-SGE RX WQE is therefore exactly 32 B: 8 header + 8 OOB + 16 SGE"; "the size field

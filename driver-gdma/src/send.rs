@@ -124,7 +124,7 @@ impl SendRing {
     /// each. The caller has room for them.
     #[inline]
     pub fn units(&self, at: u32, count: u32) -> impl ExactSizeIterator<Item = Unit<'_>> {
-        self.memory.entries(at, count).iter().map(Unit)
+        self.memory.entries(at, count as usize).iter().map(Unit)
     }
 
     /// Writes a WQE at cursor `at` and returns its size in units. The list wraps to the start of

@@ -3,11 +3,14 @@
 
 use gdma::{ReceiveRing, ScatterRing};
 use pmd_api::{
-    Batch, Pool, Posted, PostedGroups, PostedNeighbours, RxShadowRing, ScatterShadowRing,
+    Arrival, Batch, Pool, Posted, PostedGroups, PostedNeighbours, RxShadowRing, ScatterShadowRing,
 };
 
 use super::QueueError;
 use super::rings::{Posting, RxRings};
+
+/// Buffers that a turn of the loop that posts them takes.
+const UNROLLED: usize = 4;
 
 /// What a burst does with posted buffers. Counted in packets: a buffer each, or a group of them.
 pub(super) trait RxBuffers {
@@ -21,6 +24,13 @@ pub(super) trait RxBuffers {
 
     /// To note what arrived.
     fn posted(&mut self) -> Self::Posted<'_>;
+
+    /// See [`RxShadowRing::receive_each`].
+    fn receive_each(
+        &mut self,
+        arrivals: impl ExactSizeIterator<Item = Option<Arrival>>,
+        batch: &mut Batch,
+    ) -> (usize, u64);
 
     /// Moves what arrived in the `count` oldest to the batch.
     fn receive(&mut self, count: u32, batch: &mut Batch) -> u32;
@@ -134,6 +144,15 @@ impl RxBuffers for Single {
         self.shadow.posted()
     }
 
+    #[inline(always)]
+    fn receive_each(
+        &mut self,
+        arrivals: impl ExactSizeIterator<Item = Option<Arrival>>,
+        batch: &mut Batch,
+    ) -> (usize, u64) {
+        self.shadow.receive_each(arrivals, batch)
+    }
+
     #[inline]
     fn receive(&mut self, count: u32, batch: &mut Batch) -> u32 {
         self.shadow.receive(count, batch)
@@ -149,11 +168,12 @@ impl RxBuffers for Single {
         let filled = self.shadow.refill(count, |first, mut addresses| {
             let mut at = start.wrapping_add(first);
             while !addresses.is_empty() {
-                let wqes = rq.wqes(at, addresses.len() as u32);
+                let wqes = rq.wqes(at, addresses.len());
                 let here = wqes.len();
-                for (wqe, address) in wqes.zip(addresses.iter()) {
-                    wqe.set_address(address);
-                }
+                wqes.set_addresses(addresses.groups::<UNROLLED>());
+                let whole = here - here % UNROLLED;
+                let rest = addresses.skip(whole).groups::<1>();
+                wqes.skip(whole).set_addresses(rest);
                 at = at.wrapping_add(here as u32);
                 addresses = addresses.skip(here);
             }
@@ -181,6 +201,26 @@ impl RxBuffers for Scatter {
 
     fn posted(&mut self) -> PostedGroups<'_> {
         self.shadow.posted()
+    }
+
+    fn receive_each(
+        &mut self,
+        mut arrivals: impl ExactSizeIterator<Item = Option<Arrival>>,
+        batch: &mut Batch,
+    ) -> (usize, u64) {
+        let most = arrivals.len().min(batch.room());
+        let posted = self.shadow.posted();
+        let groups = posted.neighbours(0, most as u32);
+        let (mut count, mut bytes) = (0, 0);
+        while count < most
+            && let Some(Some(Arrival { len, hash, rx_word })) = arrivals.next()
+            && groups.set_received(count, len, hash, rx_word)
+        {
+            count += 1;
+            bytes += u64::from(len);
+        }
+        self.shadow.receive(count as u32, batch);
+        (count, bytes)
     }
 
     fn receive(&mut self, count: u32, batch: &mut Batch) -> u32 {

@@ -79,7 +79,7 @@ impl RxQueue {
     }
 
     /// Packets for which buffers are posted to the device now. The ring is refilled when a quarter of
-    /// it is missing, or 32 in deep rings; bursts of packets up to the rest find their buffers.
+    /// it is missing, or 64 in deep rings; bursts of packets up to the rest find their buffers.
     #[must_use]
     pub fn posted(&self) -> u32 {
         self.owner.look(RxCore::posted).unwrap_or(0)

@@ -14,6 +14,7 @@ use mana_verbs::{CompletionChannel, EventFd, PollSet, VerbsError, Waited};
 use pmd_api::{Armed, InterruptError, RxInterrupt, Wake};
 use uverbs_abi::Errno;
 
+use super::rx::Pending;
 use super::{RxCore, RxQueue};
 use crate::started::Failure;
 
@@ -37,7 +38,7 @@ impl RxCore {
                 Err(error) => return Err(self.unwaitable(error)),
             }
         }
-        if self.state.failed {
+        if matches!(self.state.pending, Pending::Failed) {
             return Err(InterruptError::QueueFailed {
                 queue: self.state.index,
             });
@@ -62,7 +63,7 @@ impl RxCore {
     /// Whether the next burst has something to look at.
     fn has_something(&self) -> bool {
         let cq = &self.state.rings.cq;
-        self.state.partial.is_some() || cq.look(cq.cursor()) != Polled::Empty
+        matches!(self.state.pending, Pending::Rest(..)) || cq.look(cq.cursor()) != Polled::Empty
     }
 
     fn unwaitable(&self, error: VerbsError) -> InterruptError {

@@ -168,10 +168,11 @@ impl Body {
     pub(crate) fn data_address(&self) -> DataAddress {
         // Slot 1 has buffer 0. The base of slot 0 is only a number.
         let base = self.region.base().addr().get().wrapping_sub(self.stride) + HEADROOM;
+        let step = (self.stride / size_of::<Line>()) as u64;
+        let lines = self.lines.base() as u64;
         DataAddress {
-            lines: self.lines.base() as u64,
-            base: base as u64,
-            step: (self.stride / size_of::<Line>()) as u64,
+            base: (base as u64).wrapping_sub(lines.wrapping_mul(step)),
+            step,
         }
     }
 
@@ -186,7 +187,7 @@ impl Body {
 /// See [`Body::data_address`]. Looks at no line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DataAddress {
-    lines: u64,
+    /// What would belong to a line at address 0.
     base: u64,
     /// Buffer stride in lines.
     step: u64,
@@ -196,8 +197,8 @@ impl DataAddress {
     /// Where a packet starts in the own buffer of `line`.
     #[inline]
     pub(crate) fn of(self, line: Handle) -> u64 {
-        let distance = (line.as_ptr().addr().get() as u64).wrapping_sub(self.lines);
-        self.base.wrapping_add(distance.wrapping_mul(self.step))
+        let line = line.as_ptr().addr().get() as u64;
+        self.base.wrapping_add(line.wrapping_mul(self.step))
     }
 }
 

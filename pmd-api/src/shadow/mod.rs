@@ -4,7 +4,7 @@ mod rx;
 mod scatter;
 mod tx;
 
-pub use rx::{Addresses, Posted, PostedNeighbours, RxShadowRing};
+pub use rx::{Addresses, Arrival, Posted, PostedNeighbours, RxShadowRing};
 pub use scatter::{PostedGroups, ScatterShadowRing};
 pub use tx::{TxPush, TxShadowRing};
 
@@ -47,6 +47,13 @@ impl Slots {
             &self.slots[at..at + before],
             &self.slots[..count as usize - before],
         )
+    }
+
+    /// Those of them that lie side by side from the first on.
+    #[inline]
+    fn first_piece(&self, start: u32, count: usize) -> &[MaybeUninit<Handle>] {
+        let behind = &self.slots[start as usize & self.mask()..];
+        &behind[..count.min(behind.len())]
     }
 
     /// The same, to write.

@@ -147,6 +147,47 @@ impl RxShadowRing {
         count
     }
 
+    /// Notes what has arrived in the oldest buffers and moves them to the end of `batch`, one after the
+    /// other, as long as `arrivals` tells of one, there is a buffer and room in the batch for it, and the
+    /// buffers lie in memory side by side. It ends before a packet that is empty or longer than its
+    /// buffer, too. Returns how many, and their bytes.
+    ///
+    /// What [`Posted::neighbours`], [`PostedNeighbours::set_received`] and [`RxShadowRing::receive`] do
+    /// together, in one loop: a burst of few packets is for the most part what is around loops.
+    #[inline(always)]
+    pub fn receive_each(
+        &mut self,
+        arrivals: impl ExactSizeIterator<Item = Option<Arrival>>,
+        batch: &mut Batch,
+    ) -> (usize, u64) {
+        let most = arrivals.len().min(batch.room()).min(self.len() as usize);
+        let lines = self.slots.first_piece(self.head, most);
+        // SAFETY: slots between head and tail hold lines.
+        let lines = unsafe { lines.assume_init_ref() };
+        let into = batch.free_slots(lines.len());
+        let (first_word, limit) = (Handle::first_word(self.port), self.data_limit);
+        let (mut count, mut bytes) = (0, 0);
+        // In this order nothing is asked of an arrival for which there is no buffer.
+        for ((&line, into), arrival) in lines.iter().zip(into).zip(arrivals) {
+            let Some(Arrival { len, hash, rx_word }) = arrival else {
+                break;
+            };
+            // Less than nothing is more than any limit.
+            if len.wrapping_sub(1) >= limit {
+                break;
+            }
+            // SAFETY: the ring's lines are its own and as free memory is; the length was checked.
+            unsafe { line.write_first_half(first_word, len, hash, rx_word) };
+            into.write(line);
+            bytes += u64::from(len);
+            count += 1;
+        }
+        self.head = self.head.wrapping_add(count as u32);
+        // SAFETY: `count` slots hold whole mbufs now, which the ring has let go of.
+        unsafe { batch.grow(count) };
+        (count, bytes)
+    }
+
     /// Sends up to `count` of the oldest buffers back to the pool. Returns how many.
     pub fn discard(&mut self, count: u32) -> u32 {
         let count = count.min(self.len());
@@ -179,6 +220,17 @@ impl std::fmt::Debug for RxShadowRing {
     }
 }
 
+/// What came with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its bytes.
+    pub len: u32,
+    /// Its RSS hash.
+    pub hash: u32,
+    /// See [`RxWord`](crate::RxWord).
+    pub rx_word: u32,
+}
+
 /// Where packets will start in fresh buffers: see [`RxShadowRing::refill`].
 #[derive(Clone, Copy)]
 pub struct Addresses<'a> {
@@ -208,10 +260,11 @@ impl<'a> Addresses<'a> {
         }
     }
 
-    /// The addresses.
+    /// The addresses in groups of `N`, from the first on; not those that are left over.
     #[inline]
-    pub fn iter(self) -> impl ExactSizeIterator<Item = u64> + 'a {
-        self.lines.iter().map(move |line| self.address.of(*line))
+    pub fn groups<const N: usize>(self) -> impl ExactSizeIterator<Item = [u64; N]> + 'a {
+        let (groups, _) = self.lines.as_chunks::<N>();
+        (groups.iter()).map(move |group| group.map(|line| self.address.of(line)))
     }
 }
 
@@ -245,9 +298,9 @@ impl Posted<'_> {
     pub fn neighbours(&self, from: u32, count: u32) -> PostedNeighbours<'_> {
         let from = from.min(self.len);
         let count = count.min(self.len - from);
-        let (before, _) = self.slots.pieces(self.head.wrapping_add(from), count);
+        let lines = (self.slots).first_piece(self.head.wrapping_add(from), count as usize);
         // SAFETY: slots between head and tail hold lines.
-        let lines = unsafe { before.assume_init_ref() };
+        let lines = unsafe { lines.assume_init_ref() };
         PostedNeighbours {
             lines,
             data_limit: self.data_limit,
@@ -317,8 +370,11 @@ mod tests {
     fn refill(ring: &mut RxShadowRing, count: u32, mut post: impl FnMut(u32, u64)) -> u32 {
         ring.refill(count, |first, addresses| {
             assert!(addresses.skip(addresses.len() + 1).is_empty());
-            let rest = addresses.skip(1).iter();
-            let all = addresses.iter().take(1).chain(rest);
+            let pairs = addresses.groups::<2>();
+            let whole = 2 * pairs.len();
+            let rest = addresses.skip(whole).groups::<1>();
+            assert_eq!(whole + rest.len(), addresses.len());
+            let all = pairs.flatten().chain(rest.flatten());
             (first..).zip(all).for_each(|(number, at)| post(number, at));
         })
     }
@@ -379,6 +435,73 @@ mod tests {
         );
         assert!(first.is_simple() && second.is_simple());
         assert_eq!((ring.len(), ring.room(), pool.in_use()), (6, 2, 8));
+    }
+
+    #[test]
+    fn packets_are_received_one_by_one_as_they_are_noted_and_received() {
+        let arrival = |number: u32| Arrival {
+            len: 1 + number % 64,
+            hash: number,
+            rx_word: 1 << 17 | number,
+        };
+        // (posted, room, arrivals, first bad one and its length, received), in a ring of 16 that wraps
+        // behind 3.
+        let cases = [
+            (16, 16, 9, None, 3),
+            (2, 16, 9, None, 2),
+            (16, 1, 9, None, 1),
+            (16, 0, 9, None, 0),
+            (0, 9, 9, None, 0),
+            (16, 16, 2, None, 2),
+            (16, 16, 9, Some((1, 0)), 1),
+            (16, 16, 9, Some((2, 65)), 2),
+            (16, 16, 9, Some((0, u32::MAX)), 0),
+            (16, 16, 9, Some((3, 0)), 3),
+        ];
+        for (posted, room, arrivals, bad, received) in cases {
+            let case = (posted, room, arrivals, bad);
+            let pool = pool(64, 192, 0, 0);
+            let mut ring = RxShadowRing::with_cursor(16, pool.clone(), 5, u32::MAX - 2);
+            let mut addresses = Vec::new();
+            refill(&mut ring, posted, |_, address| addresses.push(address));
+            let mut batch = Batch::with_capacity(room);
+            let told = std::cell::Cell::new(0);
+            let arrivals = (0..arrivals).map(|number| {
+                told.set(told.get() + 1);
+                match bad {
+                    Some((at, len)) if at == number => Some(Arrival { len, ..arrival(0) }),
+                    _ => Some(arrival(number)),
+                }
+            });
+            let (count, bytes) = ring.receive_each(arrivals, &mut batch);
+            assert_eq!((count, batch.len()), (received, received), "{case:?}");
+            assert_eq!(bytes, (1..=received as u64).sum(), "{case:?}");
+            assert_eq!(ring.len() as usize, posted as usize - received);
+            // None is looked at that could not be received.
+            assert!(
+                told.get() <= received + usize::from(bad.is_some()),
+                "{case:?}"
+            );
+            for (number, (mbuf, address)) in (0..).zip(batch.iter().zip(&addresses)) {
+                let noted = arrival(number);
+                assert_eq!(mbuf.data_address(), *address);
+                assert_eq!((mbuf.packet_len(), mbuf.port()), (noted.len as usize, 5));
+                assert_eq!(mbuf.hash(), Some((number, HashType::TcpIpv4)));
+            }
+            drop((batch, ring));
+            assert_eq!(pool.available(), 64);
+        }
+        let (_pool, mut ring) = (
+            pool(4, 192, 0, 0),
+            RxShadowRing::new(4, pool(4, 192, 0, 0), 0),
+        );
+        refill(&mut ring, 4, |_, _| {});
+        let nothing_third = [Some(arrival(0)), Some(arrival(1)), None, Some(arrival(3))];
+        let mut batch = Batch::with_capacity(4);
+        assert_eq!(
+            ring.receive_each(nothing_third.into_iter(), &mut batch),
+            (2, 3)
+        );
     }
 
     #[test]
