@@ -1,6 +1,93 @@
 //! The MANA device in software as a PCI function over vfio-user: what Linux's own drivers probe.
+//!
+//! [`Served::start`] listens on a Unix socket for a client of vfio-user, such as QEMU's device
+//! `vfio-user-pci`, and is the function in its machine until that ends; then it is ready for the
+//! next. [`Served::run`] steers and reads the device by text.
+//!
+//! From the outside in: `server` speaks vfio-user, `device` is the function behind it, made of
+//! `config_space`, `registers` (BAR0), `smc` (the shared-memory channel), `channel` (the hardware
+//! channel, through which requests pass), `interrupts` (MSI-X) and `memory` (the guest's, with all
+//! unsafe code of the crate); `function` knows the requests and holds the device of `mana-model`;
+//! `trace` writes them down. The guest is not trusted: whatever it writes wherever, an answer says
+//! so or the log does, and nothing else happens.
+//!
+//! ```
+//! use mana_model::parse_device;
+//! use mana_model_pci::Served;
+//!
+//! let folder = tempfile::tempdir()?;
+//! let socket = folder.path().join("mana");
+//! let served = Served::start(parse_device("model0,link=sink")?, &socket, None)?;
+//! assert!(served.run("state")?.starts_with("client no\n"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod channel;
+mod config_space;
+mod control;
+mod device;
+mod error;
 mod function;
+mod interrupts;
 mod limits;
+mod memory;
+mod registers;
+mod server;
+mod smc;
+mod trace;
 
-pub use function::Function;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use mana_model::DeviceConfig;
+use mana_model::control::ControlError;
+
+pub use control::HELP;
+use device::Device;
+pub use error::Error;
+use function::Function;
+use memory::GuestMemory;
+use server::{Shared, Threads};
+use trace::Trace;
+
+/// A function that is served, with its threads. Dropping it ends them and removes the socket; a
+/// client that is connected then finds the function fallen off its bus.
+pub struct Served {
+    shared: Arc<Shared>,
+    _threads: Threads,
+}
+
+impl Served {
+    /// Serves the device that `config` describes on a socket of mode 0600 at `socket`. One that a
+    /// killed server has left is replaced. `trace` gets a line for each message of the driver, in the
+    /// form `HWC 0xc CREATE_QUEUE v1/r1 req 96 resp 36 dev 0x2 ...`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the device, or what is in the way of the socket, and what to do.
+    pub fn start(
+        config: DeviceConfig,
+        socket: &Path,
+        trace: Option<Box<dyn Write + Send>>,
+    ) -> Result<Self, Error> {
+        let memory = Arc::new(GuestMemory::default());
+        let function = Function::new(config, Arc::clone(&memory) as _)?;
+        let device = Device::new(function, memory, Trace::new(trace));
+        let shared = Arc::new(Shared::new(device));
+        Ok(Self {
+            _threads: Threads::start(&shared, socket)?,
+            shared,
+        })
+    }
+
+    /// Runs a command, as [`HELP`] lists them; the answer is none, one or several whole lines.
+    ///
+    /// # Errors
+    ///
+    /// A line that is no command, a port that the device does not have, and what can't be done now.
+    /// Nothing has changed then.
+    pub fn run(&self, line: &str) -> Result<String, ControlError> {
+        control::run(&self.shared, line)
+    }
+}

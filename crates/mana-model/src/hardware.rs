@@ -698,6 +698,12 @@ impl Hardware {
         self.device.findings()
     }
 
+    /// Like [`Hardware::findings`], and forgets them.
+    #[must_use]
+    pub fn take_findings(&mut self) -> Vec<Finding> {
+        self.device.take_findings()
+    }
+
     /// Tells `watch` each finding as it is made, as [`crate::Model::watch_findings`].
     pub fn watch_findings(&mut self, watch: impl Fn(&Finding) + Send + Sync + 'static) {
         self.device.watch_findings(Arc::new(watch));

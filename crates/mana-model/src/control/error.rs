@@ -17,7 +17,18 @@ pub struct ControlError {
 }
 
 impl ControlError {
-    pub(super) fn invalid(why: impl Into<String>) -> Self {
+    /// What is asked for can't be done now (`EAGAIN`), but later.
+    #[must_use]
+    pub fn not_now(why: impl Into<String>) -> Self {
+        Self {
+            errno: Errno::EAGAIN,
+            why: why.into(),
+        }
+    }
+
+    /// The line is no command, or none here.
+    #[must_use]
+    pub fn invalid(why: impl Into<String>) -> Self {
         Self {
             errno: Errno::EINVAL,
             why: why.into(),
@@ -25,12 +36,12 @@ impl ControlError {
     }
 }
 
-/// Why a control socket can't be had.
+/// Why the socket of a model can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another model listens there.
     #[error(
-        "{}: another model is steered by this socket: name a free path, or end that program", .path.display()
+        "{}: another model listens on this socket: name a free path, or end that program", .path.display()
     )]
     InUse {
         /// The socket.

@@ -162,7 +162,7 @@ fn done(result: Result<(), Errno>, device: usize) -> Result<(), ControlError> {
     })
 }
 
-fn missing(what: &str, index: usize, count: usize) -> ControlError {
+pub(super) fn missing(what: &str, index: usize, count: usize) -> ControlError {
     let last = count.saturating_sub(1);
     ControlError {
         errno: Errno::ENODEV,

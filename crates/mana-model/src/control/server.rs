@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use super::error::{BindError, ControlError};
-use super::socket::{self, SocketFile};
+use super::socket::SocketFile;
 
 /// Clients at a time.
 const CLIENTS: usize = 16;
@@ -68,7 +68,7 @@ impl Server {
     ///
     /// Says what is in the way, and what to do.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let (listener, file) = socket::bind(path)?;
+        let (listener, file) = SocketFile::bind(path)?;
         let open = ServerFiles([const { AtomicI32::new(-1) }; CLIENTS + 1]);
         open.note(-1, listener.as_raw_fd());
         Ok(Self {

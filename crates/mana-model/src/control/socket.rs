@@ -13,7 +13,7 @@ use super::error::BindError;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 16;
 
-/// The file of a control socket.
+/// The file of a model's socket: by which it is steered, or served to a virtual machine.
 #[derive(Debug, Clone)]
 pub struct SocketFile {
     path: PathBuf,
@@ -32,12 +32,38 @@ impl SocketFile {
         }
     }
 
+    /// Binds a listening socket of mode 0600 at `path`. One that a model has left there when it was
+    /// killed is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Says what is in the way, and what to do.
+    pub fn bind(path: &Path) -> Result<(UnixListener, Self), BindError> {
+        Self::prepare(path)?;
+        let failed = |cause: io::Error| match cause.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse {
+                path: path.to_owned(),
+            },
+            _ => BindError::Io {
+                path: path.to_owned(),
+                cause,
+            },
+        };
+        let listener = listen(path).map_err(failed)?;
+        let metadata = fs::symlink_metadata(path).map_err(failed)?;
+        let file = Self {
+            path: path.to_owned(),
+            identity: (metadata.dev(), metadata.ino()),
+        };
+        Ok((listener, file))
+    }
+
     /// Says whether a socket can be bound at `path`, and removes one that a model has left there
     /// when it was killed.
     ///
     /// # Errors
     ///
-    /// Those of [`super::Server::bind`].
+    /// Those of [`SocketFile::bind`].
     pub fn prepare(path: &Path) -> Result<(), BindError> {
         let length = path.as_os_str().len();
         // `sun_path` has 108 bytes with the zero at its end (unix(7)).
@@ -64,29 +90,6 @@ impl SocketFile {
             _ => Err(BindError::InUse { path }),
         }
     }
-}
-
-/// Binds a listening socket of mode 0600.
-pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
-    SocketFile::prepare(path)?;
-    let listener = listen(path).map_err(|cause| match cause.kind() {
-        io::ErrorKind::AddrInUse => BindError::InUse {
-            path: path.to_owned(),
-        },
-        _ => BindError::Io {
-            path: path.to_owned(),
-            cause,
-        },
-    })?;
-    let metadata = fs::symlink_metadata(path).map_err(|cause| BindError::Io {
-        path: path.to_owned(),
-        cause,
-    })?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        identity: (metadata.dev(), metadata.ino()),
-    };
-    Ok((listener, file))
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {

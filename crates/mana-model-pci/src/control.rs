@@ -1,0 +1,94 @@
+//! The device steered and read by text.
+
+use std::fmt::Write as _;
+
+use gdma::eqe::event;
+use mana_model::control::{Command, ControlError, run_on_hardware};
+
+use crate::server::Shared;
+
+/// What `help` answers: one line a command.
+pub const HELP: &str = "\
+help                                   this text
+state                                  whether a client and a driver are there, and what exists
+counters [PORT]                        what the device counted, of one port or of all
+findings                               what the driver did wrong so far
+take-findings                          the same, and forget it
+frames PORT                            take what the port sent, where its link is sink:keep
+deliver PORT HEX                       let a frame arrive at the port
+link PORT up|down                      the carrier of the port's link; without it frames are lost
+inject tx-error PORT TYPE NTH [QUEUE]  the NTH packet sent (of a queue) ends in an error CQE, 33 to 42
+inject rx-truncated PORT NTH           the NTH packet received is truncated
+inject garbage-cqe PORT NTH            the NTH CQE of the port is nonsense
+inject lost-cqe PORT NTH               the NTH CQE of the port is never written
+reset-request                          RESET_REQUEST: Linux 7 takes the device down and up again
+event TYPE [VALUE]                     any event on the queue of the hardware channel
+remove                                 ask the machine to take the device out, as a host does
+fall-off                               the device is gone at once; reads are all ones until the machine ends
+";
+
+/// Runs one line.
+pub(crate) fn run(shared: &Shared, line: &str) -> Result<String, ControlError> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let mut answer = String::new();
+    match words[..] {
+        ["help"] => answer.push_str(HELP),
+        ["state"] => {
+            let device = shared.device();
+            let live = device.function.hardware().live();
+            let yes = |is| if is { "yes" } else { "no" };
+            // Writing to a String does not fail.
+            let _always = write!(
+                answer,
+                "client {}\nestablished {}\nrequests {}\nmaps {}\ndomains {}\nmemory_regions {}\n\
+                 work_queues {}\nevent_queues {}\nforeign {}\n",
+                yes(shared.is_connected()),
+                yes(device.is_established()),
+                device.requests,
+                device.memory.stretches(),
+                live.domains,
+                live.memory_regions,
+                live.work_queues,
+                live.event_queues,
+                live.foreign,
+            );
+        }
+        ["reset-request"] => post(shared, event::RESET_REQUEST, 0)?,
+        ["event", kind] => post(shared, number(kind, line)?, 0)?,
+        ["event", kind, value] => post(shared, number(kind, line)?, number(value, line)?)?,
+        ["remove"] => shared.device().give_back.raise(0),
+        ["fall-off"] => shared.device().fall_off(),
+        _ => {
+            let command: Command = line.parse()?;
+            let answer = run_on_hardware(shared.device().function.hardware_mut(), &command)?;
+            // A frame was delivered, perhaps.
+            shared.wake();
+            return Ok(answer);
+        }
+    }
+    Ok(answer)
+}
+
+fn post(shared: &Shared, kind: u8, value: u32) -> Result<(), ControlError> {
+    match shared.device().event(kind, value) {
+        true => Ok(()),
+        false => Err(ControlError::not_now(
+            "no driver has set the hardware channel up: try again when it has",
+        )),
+    }
+}
+
+/// A number, decimal or behind `0x`.
+fn number<T: TryFrom<u64>>(text: &str, line: &str) -> Result<T, ControlError> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    let number = parsed.ok().and_then(|number| number.try_into().ok());
+    number.ok_or_else(|| {
+        let line: String = line.trim().chars().take(80).collect();
+        ControlError::invalid(format!(
+            "`{line}`: expected a number, not `{text}` (see `help`)"
+        ))
+    })
+}
