@@ -40,10 +40,11 @@ pub(crate) fn run(shared: &Shared, line: &str) -> Result<String, ControlError> {
             // Writing to a String does not fail.
             let _always = write!(
                 answer,
-                "client {}\nestablished {}\nrequests {}\nmaps {}\ndomains {}\nmemory_regions {}\n\
+                "client {}\nestablished {}\nempty {}\nrequests {}\nmaps {}\ndomains {}\nmemory_regions {}\n\
                  work_queues {}\nevent_queues {}\nforeign {}\n",
                 yes(shared.is_connected()),
                 yes(device.is_established()),
+                yes(device.function.is_empty()),
                 device.requests,
                 device.memory.stretches(),
                 live.domains,

@@ -13,11 +13,11 @@
 //!
 //! ```
 //! use mana_model::parse_device;
-//! use mana_model_pci::Served;
+//! use mana_model_pci::{Served, Settings};
 //!
 //! let folder = tempfile::tempdir()?;
 //! let socket = folder.path().join("mana");
-//! let served = Served::start(parse_device("model0,link=sink")?, &socket, None)?;
+//! let served = Served::start(parse_device("model0,link=sink")?, &socket, Settings::default())?;
 //! assert!(served.run("state")?.starts_with("client no\n"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -40,8 +40,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use mana_model::DeviceConfig;
 use mana_model::control::ControlError;
+use mana_model::{DeviceConfig, Finding};
 
 pub use control::HELP;
 use device::Device;
@@ -50,6 +50,26 @@ use function::Function;
 use memory::GuestMemory;
 use server::{Shared, Threads};
 use trace::Trace;
+
+/// What a function may be told besides its device.
+pub struct Settings {
+    /// Whether the RNIC is listed beside the Ethernet adapter: Linux 6.12 needs it for its verbs, Linux
+    /// 7.3 makes a second ib device of it.
+    pub rnic: bool,
+    /// Gets a line for each message of the driver, in the form
+    /// `HWC 0xc CREATE_QUEUE v1/r1 req 96 resp 36 dev 0x2 ...`.
+    pub trace: Option<Box<dyn Write + Send>>,
+}
+
+impl Default for Settings {
+    /// With the RNIC, without a trace.
+    fn default() -> Self {
+        Self {
+            rnic: true,
+            trace: None,
+        }
+    }
+}
 
 /// A function that is served, with its threads. Dropping it ends them and removes the socket; a
 /// client that is connected then finds the function fallen off its bus.
@@ -60,20 +80,16 @@ pub struct Served {
 
 impl Served {
     /// Serves the device that `config` describes on a socket of mode 0600 at `socket`. One that a
-    /// killed server has left is replaced. `trace` gets a line for each message of the driver, in the
-    /// form `HWC 0xc CREATE_QUEUE v1/r1 req 96 resp 36 dev 0x2 ...`.
+    /// killed server has left is replaced.
     ///
     /// # Errors
     ///
     /// What is wrong with the device, or what is in the way of the socket, and what to do.
-    pub fn start(
-        config: DeviceConfig,
-        socket: &Path,
-        trace: Option<Box<dyn Write + Send>>,
-    ) -> Result<Self, Error> {
+    pub fn start(config: DeviceConfig, socket: &Path, settings: Settings) -> Result<Self, Error> {
         let memory = Arc::new(GuestMemory::default());
-        let function = Function::new(config, Arc::clone(&memory) as _)?;
-        let device = Device::new(function, memory, Trace::new(trace));
+        let mut function = Function::new(config, Arc::clone(&memory) as _)?;
+        function.set_rnic(settings.rnic);
+        let device = Device::new(function, memory, Trace::new(settings.trace));
         let shared = Arc::new(Shared::new(device));
         Ok(Self {
             _threads: Threads::start(&shared, socket)?,
@@ -89,5 +105,11 @@ impl Served {
     /// Nothing has changed then.
     pub fn run(&self, line: &str) -> Result<String, ControlError> {
         control::run(&self.shared, line)
+    }
+
+    /// What the driver did wrong so far, in the order of its finding.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        self.shared.device().function.hardware().findings().to_vec()
     }
 }

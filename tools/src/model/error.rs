@@ -79,6 +79,20 @@ pub enum Error {
     /// The socket by which the model shall be steered.
     #[error("--control: {0}")]
     Control(#[from] BindError),
+    /// A function that can't be served.
+    #[error(transparent)]
+    Serve(#[from] mana_model_pci::Error),
+    /// The file for the log.
+    #[error("--log={}: {cause}: name a file in a folder in which this user can write", .path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        cause: io::Error,
+    },
+    /// The system has no room for another descriptor or thread.
+    #[error("{0}: end other programs, or raise the limits (ulimit)")]
+    System(io::Error),
     /// The model could not be asked, or did not do it.
     #[error(transparent)]
     Client(#[from] ClientError),

@@ -1,6 +1,6 @@
 //! `mana model`: the device model beside other programs.
 //!
-//! `control` steers the model of a running program. `exec` runs an unmodified program on it:
+//! `control` steers the model of a running program. `serve` is a device for virtual machines. `exec` runs an unmodified program on it:
 //! `options` reads the command line, `elf` looks at the program, `tree` writes the sysfs that it will
 //! see, `preload` finds the library that answers in the kernel's place, `exec` puts them together,
 //! waits with `signals`, and reports.
@@ -11,6 +11,7 @@ mod error;
 mod exec;
 mod options;
 mod preload;
+mod serve;
 mod signals;
 mod tree;
 
@@ -28,6 +29,7 @@ const FINDINGS: u8 = 3;
 /// What `--help` prints.
 pub const USAGE: &str = "\
 Usage: mana model exec [OPTIONS] -- PROGRAM [ARGUMENTS]
+       mana model serve --socket=PATH [OPTIONS]
        mana model control [--wait=SECONDS] SOCKET COMMAND...
 
 Runs an unmodified program on the device model: whatever opens MANA devices through libibverbs, such
@@ -55,6 +57,25 @@ Options of exec:
                       from when the program first looks for devices until its end
   --help              this text
 
+Serve is a device in a virtual machine: it listens on a Unix socket (mode 0600) for a client of
+vfio-user, such as QEMU 10.1 or later with memory that is shared:
+
+  -object memory-backend-memfd,id=m,size=1G,share=on -machine q35,memory-backend=m
+  -device '{\"driver\":\"vfio-user-pci\",\"rombar\":0,\"socket\":{\"type\":\"unix\",\"path\":\"PATH\"}}'
+
+The guest's own mana and mana_ib drive it, or whatever else is in the guest. It serves one machine
+after the other until INT, TERM or HUP; then the findings are printed and the exit code is 3 if there
+are some.
+
+Options of serve:
+  --socket=PATH       where to listen
+  --vdev=TEXT         the device, as above, once; its kernel= and driver-id= count for nothing, as
+                      the guest's kernel stands in front of it [model0]
+  --rnic=no           list the Ethernet adapter only, not the RNIC beside it: Linux 6.12 needs the
+                      RNIC for its verbs, Linux 7.3 makes a second ib device of it
+  --log=FILE          write a line for each message of the driver; - is standard error
+  --control=SOCKET    a Unix socket by which the device is steered and read, also by guests' harnesses
+
 Control runs one command over the model behind SOCKET and prints the answer; `help` lists the
 commands. It exits 0 if the command was run, 3 if it is findings or take-findings and there are some,
 1 if it was refused or nobody listens (--wait waits for somebody), 2 for a wrong command line.
@@ -64,11 +85,11 @@ commands. It exits 0 if the command was run, 3 if it is findings or take-finding
 pub fn main(words: &[String]) -> ExitCode {
     let Some((command, rest)) = words.split_first() else {
         return fail(&Error::Usage(
-            "expected a command: exec or control".to_owned(),
+            "expected a command: exec, serve or control".to_owned(),
         ));
     };
     match command.as_str() {
-        "exec" | "control"
+        "exec" | "serve" | "control"
             if rest
                 .iter()
                 .take_while(|word| *word != "--")
@@ -81,12 +102,16 @@ pub fn main(words: &[String]) -> ExitCode {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
         },
+        "serve" => match serve::run(rest) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => fail(&error),
+        },
         "control" => match control::run(rest) {
             Ok(code) => ExitCode::from(code),
             Err(error) => fail(&error),
         },
         other => fail(&Error::Usage(format!(
-            "unknown command `{other}`: there are exec and control"
+            "unknown command `{other}`: there are exec, serve and control"
         ))),
     }
 }
