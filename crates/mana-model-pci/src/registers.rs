@@ -80,9 +80,9 @@ mod tests {
         assert_eq!(read_le(0x03, 1), 1, "major version");
         let (pages, size) = (read_le(0x08, 8), read_le(0x10, 4));
         assert!(size >= 4096 && size == size & 0xFFFF);
-        assert!(pages % 4096 == 0 && pages + 1008 * size <= BAR0_SIZE);
+        assert!(pages.is_multiple_of(4096) && pages + 1008 * size <= BAR0_SIZE);
         let channel = read_le(0x18, 8);
-        assert!(channel % 4 == 0 && channel + 32 <= pages);
+        assert!(channel.is_multiple_of(4) && channel + 32 <= pages);
         assert_eq!(read_le(0x20, 2), 32);
         assert_eq!(place(pages + 5 * 4096 + 0x800), Place::Doorbell(5, 0x800));
         assert_eq!(place(channel + 31), Place::Channel(31));

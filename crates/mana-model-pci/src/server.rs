@@ -34,6 +34,8 @@ use crate::memory::Access;
 const SLEEP: Duration = Duration::from_millis(100);
 /// How long while a link has one.
 const NAP: Duration = Duration::from_millis(1);
+/// How long while a frame waits for a buffer or for a driver.
+const HELD: Duration = Duration::from_micros(500);
 /// How long the end waits for the thread of the socket, which can't be told to leave a client.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -175,11 +177,11 @@ fn move_packets(shared: &Shared, mut ears: Option<Ears>, timed: bool) {
             continue;
         }
         match &mut ears {
-            // A frame that is there and did not move waits for a buffer or for a driver.
-            Some(ears) => match ears.wait(NAP) {
-                true => shared.sleep(Duration::from_micros(200)),
-                false => {}
-            },
+            Some(ears) => {
+                if ears.wait(NAP) {
+                    shared.sleep(HELD);
+                }
+            }
             None if timed => shared.sleep(NAP),
             None => shared.sleep(SLEEP),
         }

@@ -24,7 +24,6 @@ struct Header {
     version: u8,
     response: bool,
     reset: bool,
-    device_owns: bool,
 }
 
 impl Header {
@@ -34,7 +33,6 @@ impl Header {
             version: bytes[HEADER] >> 3 & 7,
             response: bytes[HEADER] & 0x80 != 0,
             reset: bytes[HEADER + 3] & 1 != 0,
-            device_owns: bytes[HEADER + 3] & 0x80 != 0,
         }
     }
 }
@@ -97,13 +95,14 @@ impl Channel {
     }
 
     /// Writes; a message if the channel is the device's thereby, which then owes a
-    /// [`Channel::answer`].
+    /// [`Channel::answer`]. The write of the last byte hands it over, whatever it says of the owner:
+    /// Linux leaves that bit to the device.
     pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) -> Option<Message> {
         for (to, from) in self.bytes.iter_mut().skip(at).zip(bytes) {
             *to = *from;
         }
         let header = Header::read(&self.bytes);
-        let handed = at + bytes.len() > HEADER && header.device_owns;
+        let handed = at < SIZE && at + bytes.len() >= SIZE;
         handed.then(|| match (header.kind, header.version, header.response) {
             (ESTABLISH, 0, false) => Message::Establish(Queues::read(&self.bytes)),
             (DESTROY, 0, false) => Message::Destroy {
@@ -143,7 +142,7 @@ mod tests {
         // High nibbles: EQ 0, CQ 1, RQ 0, SQ 0xF.
         bytes[24..26].copy_from_slice(&[0x10, 0xF0]);
         bytes[26..28].copy_from_slice(&[5, 0]);
-        bytes[28..32].copy_from_slice(&[0x01, 0, 0, 0x80]);
+        bytes[28..32].copy_from_slice(&[0x01, 0, 0, 0]);
         bytes
     }
 
@@ -151,7 +150,7 @@ mod tests {
     fn addresses_of_the_queues_have_52_bits_of_page_number() {
         let mut channel = Channel::default();
         let queues = Queues {
-            eq: 0x1234_5678_9A00_0,
+            eq: 0x0001_2345_6789_A000,
             cq: 0x1000_0000_0000_2000,
             rq: 0x3000,
             sq: 0xFF00_0000_0000_0000,
@@ -172,7 +171,7 @@ mod tests {
             let message = channel.write(4 * index, dword);
             assert_eq!(message.is_some(), index == 7, "dword {index}");
         }
-        assert_eq!(channel.bytes()[28..], [0x01, 0, 0, 0x80]);
+        assert_eq!(channel.bytes()[28..], [0x01, 0, 0, 0]);
         channel.answer(OK);
         assert_eq!(channel.bytes()[28..], [0x81, 0, 0, 0]);
         assert_eq!(
@@ -184,9 +183,12 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_wrong_type_version_owner_and_direction_are_told_apart() {
+    fn messages_of_wrong_type_version_and_direction_are_told_apart() {
         let send = |header: [u8; 4]| Channel::default().write(28, &header);
-        assert_eq!(send([0x01, 0, 0, 0]), None, "the driver keeps it");
+        // Whoever claims to be the owner: the last byte hands it over.
+        let destroy = Some(Message::Destroy { reset: false });
+        assert_eq!(send([0x02, 0, 0, 0x80]), destroy);
+        assert_eq!(send([0x02, 0, 0, 0]), destroy);
         for (header, kind, version) in [
             ([0x00, 0, 0, 0x80], 0, 0),
             ([0x03, 0, 0, 0x80], 3, 0),

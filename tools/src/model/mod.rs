@@ -74,6 +74,8 @@ Options of serve:
   --rnic=no           list the Ethernet adapter only, not the RNIC beside it: Linux 6.12 needs the
                       RNIC for its verbs, Linux 7.3 makes a second ib device of it
   --log=FILE          write a line for each message of the driver; - is standard error
+  --log-level=LEVEL   what of the device's own is told on standard error: off, error, warn, info,
+                      debug or trace [warn]
   --control=SOCKET    a Unix socket by which the device is steered and read, also by guests' harnesses
 
 Control runs one command over the model behind SOCKET and prints the answer; `help` lists the

@@ -1,7 +1,7 @@
 //! Serves the model as a PCI function to virtual machines: `mana model serve --socket PATH`.
 
 use std::fs::File;
-use std::io::{self, PipeReader, Write};
+use std::io::{self, IsTerminal, PipeReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -11,6 +11,7 @@ use mana_model::{DeviceConfig, Finding, parse_device};
 use mana_model_pci::{Served, Settings};
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tracing_subscriber::filter::LevelFilter;
 
 use super::error::Error;
 use super::{FINDINGS, say};
@@ -22,6 +23,7 @@ struct Options {
     device: String,
     rnic: bool,
     log: Option<PathBuf>,
+    level: LevelFilter,
     control: Option<PathBuf>,
 }
 
@@ -29,7 +31,7 @@ impl Options {
     /// Reads the words behind `serve`.
     fn parse(words: &[String]) -> Result<Self, Error> {
         let (mut socket, mut device, mut log, mut control) = (None, None, None, None);
-        let mut rnic = true;
+        let (mut rnic, mut level) = (true, LevelFilter::WARN);
         let mut words = words.iter();
         while let Some(word) = words.next() {
             if !word.starts_with("--") {
@@ -48,6 +50,13 @@ impl Options {
                 "--socket" => socket = Some(given()?),
                 "--log" => log = Some(given()?),
                 "--control" => control = Some(given()?),
+                "--log-level" => {
+                    level = value.parse().map_err(|_| {
+                        usage(format!(
+                            "--log-level={value}: expected off, error, warn, info, debug or trace"
+                        ))
+                    })?;
+                }
                 "--vdev" if device.is_some() => {
                     return Err(usage(
                         "--vdev: a socket has one device: serve another by another process",
@@ -63,8 +72,8 @@ impl Options {
                 }
                 _ => {
                     return Err(usage(format!(
-                        "unknown option {name}: there are --socket, --vdev, --rnic, --log and \
-                         --control"
+                        "unknown option {name}: there are --socket, --vdev, --rnic, --log, \
+                         --log-level and --control"
                     )));
                 }
             }
@@ -74,6 +83,7 @@ impl Options {
             device: device.unwrap_or_else(|| "model0".to_owned()),
             rnic,
             log,
+            level,
             control,
         })
     }
@@ -100,6 +110,11 @@ impl Options {
 /// Serves until a signal; returns the exit code.
 pub fn run(words: &[String]) -> Result<u8, Error> {
     let options = Options::parse(words)?;
+    tracing_subscriber::fmt()
+        .with_max_level(options.level)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     // Taken first, so that a socket that is there is removed by whatever ends this.
     let ended = signals().map_err(Error::System)?;
     let settings = Settings {
@@ -220,6 +235,7 @@ mod tests {
             ("/tmp/s", "options only"),
             ("--socket=/s --vdev=model0 --vdev=model1", "one device"),
             ("--socket=/s --rnic=maybe", "yes or no"),
+            ("--socket=/s --log-level=loud", "info"),
             ("--socket=/s --what=1", "--vdev"),
         ] {
             let message = parse(line).unwrap_err().to_string();

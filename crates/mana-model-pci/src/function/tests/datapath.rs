@@ -36,7 +36,7 @@ fn frames_go_round_and_completions_wake_the_event_queue_once_per_arming() {
     netdev.send(&mut send, &frame(STATION, 60));
     netdev.step();
     assert_eq!(netdev.event(0), Some((3, send.cq)));
-    assert_eq!(netdev.guest.function.take_interrupts(), []);
+    assert_eq!(netdev.guest.function.take_interrupts(), [0_u16; 0]);
     // Events that wait when it is armed fire at once.
     netdev.events[0].head -= 1;
     netdev.arm_events(0);
@@ -272,7 +272,7 @@ fn queues_are_rung_on_the_page_of_their_port_and_reach_its_domain_only() {
     netdev.step();
     assert_eq!(
         netdev.types(&mut send),
-        [],
+        [0_u32; 0],
         "the kernel's page does not ring it"
     );
     // The kernel's key is of another domain.
