@@ -94,6 +94,10 @@ impl Entry<'_> {
     }
 }
 
+/// Bits of an entry's first word that are its type. The client type beside it is not looked at: a CQ
+/// of ours serves one queue of one client.
+const TYPE_MASK: u64 = 0x3F;
+
 /// [`TAIL_MASK`] in an entry's last word.
 const TAIL_WORD_MASK: u64 = (TAIL_MASK as u64) << 32;
 
@@ -127,6 +131,18 @@ impl Entries<'_> {
     pub fn is_ready(&self, index: usize) -> bool {
         let tail = self.entries[index][TAIL_WORD as usize].load(Ordering::Acquire);
         tail & TAIL_WORD_MASK == self.expected
+    }
+
+    /// How many of the first ones are of ours and of type `cqe_type`.
+    #[inline]
+    #[must_use]
+    pub fn count_ready(&self, cqe_type: u8) -> usize {
+        let is_it = |entry: &&[AtomicU64; WORDS]| {
+            let tail = entry[TAIL_WORD as usize].load(Ordering::Acquire);
+            tail & TAIL_WORD_MASK == self.expected
+                && entry[0].load(Ordering::Relaxed) & TYPE_MASK == cqe_type.into()
+        };
+        self.entries.iter().take_while(is_it).count()
     }
 
     /// 64-bit word `word` (0-7) of entry `index`.

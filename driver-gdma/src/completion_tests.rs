@@ -135,6 +135,31 @@ fn entries_ahead_are_those_that_the_cursor_comes_to() {
 }
 
 #[test]
+fn ready_entries_are_counted_to_the_first_of_another_type_or_queue() {
+    let count = |others: &[(u32, u32)]| {
+        let (memory, cell) = (Memory::new(4096), AtomicU64::new(0));
+        let ring = ring(&memory, 64, &cell);
+        let (memory, entries, tail) = (&memory, 64, 64);
+        let mut device = Device {
+            memory,
+            entries,
+            tail,
+        };
+        // The client type and the error code beside the type are not looked at.
+        device.write(0xFFFF_FFC0 | 1, WQ, true);
+        device.write(1, WQ, true);
+        (others.iter()).for_each(|&(head, wq)| device.write(head, wq, true));
+        let count = |most| ring.ahead(ring.cursor(), most).count_ready(1);
+        assert_eq!([count(0), count(1), count(2)], [0, 1, 2]);
+        count(64)
+    };
+    assert_eq!(count(&[]), 2);
+    assert_eq!(count(&[(1, WQ), (2, WQ), (1, WQ)]), 3);
+    assert_eq!(count(&[(1, WQ + 1), (1, WQ)]), 2);
+    assert_eq!(count(&[(1, WQ); 62]), 64);
+}
+
+#[test]
 fn queues_that_hardware_refuses_are_refused() {
     let (memory, cell) = (Memory::new(8192), AtomicU64::new(0));
     let build = |entries, id, wq| {

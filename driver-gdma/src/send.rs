@@ -57,7 +57,7 @@ pub struct SendRing {
 pub struct Unit<'a>(&'a [AtomicU64; UNIT / 8]);
 
 impl Unit<'_> {
-    /// Writes a WQE that fills the unit: header, short OOB, one element.
+    /// Writes a WQE that fills the unit (header, short OOB, one element), or a unit of a larger one.
     #[inline]
     pub fn write(self, words: [u64; UNIT / 8]) {
         for (place, word) in self.0.iter().zip(words) {
@@ -120,8 +120,8 @@ impl SendRing {
         self.capacity() - self.head.wrapping_sub(self.tail)
     }
 
-    /// Up to `count` units from cursor `at` on, as far as the end of the ring, to be written one WQE
-    /// each. The caller has room for them.
+    /// Up to `count` units from cursor `at` on, as far as the end of the ring. The caller has room for
+    /// them.
     #[inline]
     pub fn units(&self, at: u32, count: u32) -> impl ExactSizeIterator<Item = Unit<'_>> {
         self.memory.entries(at, count as usize).iter().map(Unit)

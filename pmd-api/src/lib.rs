@@ -50,8 +50,8 @@ pub use offload::{
 };
 pub use pool::{ExternalMemory, Pool, PoolConfig, PoolError, PoolExhausted, PoolId};
 pub use shadow::{
-    Addresses, Arrival, Posted, PostedGroups, PostedNeighbours, RxShadowRing, ScatterShadowRing,
-    TxPush, TxShadowRing,
+    Addresses, Arrival, PlainSegment, PlainSegments, Posted, PostedGroups, PostedNeighbours,
+    RxShadowRing, ScatterShadowRing, TxPush, TxShadowRing,
 };
 pub use stats::{PortStats, QueueStats};
 

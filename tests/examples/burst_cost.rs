@@ -13,7 +13,7 @@ use conformance::{Plan, Rig, Running};
 use mana_model::config::GenConfig;
 use mana_model::{DeviceConfig, DoorbellMode, Kernel, LinkConfig};
 use mana_pmd::{RxQueue, TxQueue};
-use pmd_api::{Batch, RxBurst, TxBurst};
+use pmd_api::{Batch, RxBurst, TxBurst, TxFlags, TxOffload};
 
 const BURST: usize = 32;
 const FRAME: usize = 60;
@@ -25,6 +25,8 @@ struct Case {
     burst: usize,
     /// Segments of a packet sent.
     segments: usize,
+    /// The device is to insert a VLAN tag into each packet sent.
+    vlan: bool,
     /// Packets of a completion received.
     coalescing: u8,
     measure: fn(&mut Running<'_>, &Case, usize) -> usize,
@@ -34,11 +36,12 @@ const BASE: Case = Case {
     name: "",
     burst: BURST,
     segments: 1,
+    vlan: false,
     coalescing: 1,
     measure: transmit,
 };
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 11] = [
     Case { name: "tx", ..BASE },
     Case {
         name: "rx",
@@ -59,6 +62,16 @@ const CASES: [Case; 9] = [
     Case {
         name: "tx-segments",
         segments: 2,
+        ..BASE
+    },
+    Case {
+        name: "tx-segments-4",
+        segments: 4,
+        ..BASE
+    },
+    Case {
+        name: "tx-vlan",
+        vlan: true,
         ..BASE
     },
     Case {
@@ -138,6 +151,11 @@ fn timed_forward_burst(rx: &mut RxQueue, tx: &mut TxQueue, batch: &mut Batch) ->
 
 fn transmit(running: &mut Running<'_>, case: &Case, packets: usize) -> usize {
     let mut batch = Batch::with_capacity(case.burst);
+    let mut offload = TxOffload::default();
+    if case.vlan {
+        offload.flags = TxFlags::VLAN;
+        offload.vlan_tci = 5;
+    }
     let mut sent = 0;
     while sent < packets {
         running
@@ -151,6 +169,7 @@ fn transmit(running: &mut Running<'_>, case: &Case, packets: usize) -> usize {
                 next.extend_from_slice(&[0; FRAME]).expect("room");
                 mbuf.chain(next).expect("few segments");
             }
+            mbuf.set_tx_offload(offload).expect("a tag");
         }
         let queue = &mut running.queues.tx[0];
         while !batch.is_empty() {

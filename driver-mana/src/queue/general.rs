@@ -1,12 +1,12 @@
 //! The WQE of any packet: several segments, a VLAN tag, TSO, data that is shared.
 
-use gdma::oob::{LONG, LongOob, LongOobTail, OFFLOAD_MASK, SHORT, ShortOob};
+use gdma::oob::{LONG, LongOob, SHORT, ShortOob};
 use gdma::wqe::{MAX_TX_SGES, Sge, WqeHeader};
 use gdma::{SendRing, Wqe};
 use pmd_api::{Mbuf, Reject, TxFlags};
 
 use super::Lkeys;
-use super::tx::Template;
+use super::template::Template;
 
 /// Most header bytes of a packet for TSO: their number has 8 bits in the WQE
 /// (reference/mana-hardware.md §3.3).
@@ -142,8 +142,7 @@ pub(super) fn write_general(
         Err(reason) => return General::Rejected(reason),
     };
     let word = mbuf.tx_word();
-    let vlan = word.vlan_tci();
-    let oob = if vlan.is_some() || !template.short {
+    let oob = if word.vlan_tci().is_some() || !template.short {
         LONG
     } else {
         SHORT
@@ -152,7 +151,7 @@ pub(super) fn write_general(
         return General::Full;
     }
     let mut header = WqeHeader::plain(oob, shape.sges);
-    let mut short = ShortOob::from_bits(template.oob.into_bits() | word.bits() & OFFLOAD_MASK);
+    let mut short = ShortOob::from_bits(template.oob(word));
     if let Some(bytes) = shape.header {
         header = header
             .with_client_oob_in_sgl(true)
@@ -162,19 +161,9 @@ pub(super) fn write_general(
         short = short.with_comp_iphdr_csum(true).with_comp_tcp_csum(true);
     }
     let oob_words = if oob == LONG {
-        let tail = vlan.map_or(LongOobTail::new(), |tci| {
-            LongOobTail::new()
-                .with_inject_vlan_pri_tag(true)
-                .with_pcp((tci >> 13) as u8)
-                .with_dei(tci >> 12 & 1 != 0)
-                .with_vlan_id(tci & 0xFFF)
-        });
-        // Which of the two offsets counts in the long format is not known; both are filled in
-        // where they fit (§3.2).
-        let tail = tail.with_long_vp_offset(template.vport_offset);
         Wqe::Long(LongOob {
             short: short.with_pkt_fmt(1),
-            tail,
+            tail: template.tail(word),
         })
     } else {
         Wqe::Short(short)

@@ -236,16 +236,14 @@ impl TxQueue {
 impl TxBurst for TxQueue {
     #[inline]
     fn tx_burst(&mut self, batch: &mut Batch) -> TxOutcome {
-        match self.owner.enter(|core| core.burst(batch)) {
-            Some(outcome) => outcome,
-            None => {
-                self.give_up();
-                TxOutcome {
-                    sent: 0,
-                    rejected: None,
-                }
-            }
+        // Filled in where it is returned: it is large, and mostly empty.
+        let mut outcome = TxOutcome::default();
+        let TxOutcome { sent, rejected } = &mut outcome;
+        let burst = |core: &mut TxCore| *sent = core.burst(batch, rejected);
+        if self.owner.enter(burst).is_none() {
+            self.give_up();
         }
+        outcome
     }
 
     fn tx_prepare(&mut self, batch: &mut Batch) -> Result<(), BadPacket> {

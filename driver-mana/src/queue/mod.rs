@@ -14,10 +14,12 @@ mod handle;
 mod histograms;
 mod interrupt;
 mod lkeys;
+mod mixed;
 mod prepare;
 mod rings;
 mod runs;
 mod rx;
+mod template;
 mod tx;
 
 use std::sync::Arc;

@@ -45,10 +45,20 @@ impl RunRing {
         (self.head != self.tail).then(|| self.runs[self.tail as usize & mask])
     }
 
-    /// Removes the oldest run.
+    /// Number of runs.
     #[inline]
-    pub(super) fn pop(&mut self) {
-        self.tail = self.tail.wrapping_add(1);
+    pub(super) fn len(&self) -> u32 {
+        self.head.wrapping_sub(self.tail)
+    }
+
+    /// Removes the `count` oldest runs, which are there, and returns the last of them.
+    #[inline]
+    pub(super) fn pop(&mut self, count: u32) -> Option<Run> {
+        debug_assert!(count <= self.len());
+        self.tail = self.tail.wrapping_add(count);
+        let mask = self.runs.len() - 1;
+        let last = self.tail.wrapping_sub(1) as usize & mask;
+        self.runs.get(last).copied().filter(|_| count != 0)
     }
 }
 
@@ -70,10 +80,14 @@ mod tests {
                 packets_end: 2 * end + 1,
                 units_end: 0,
             });
-            assert_eq!(ends(&ring), Some(2 * end));
-            ring.pop();
-            assert_eq!(ends(&ring), Some(2 * end + 1));
-            ring.pop();
+            assert_eq!((ring.len(), ends(&ring)), (2, Some(2 * end)));
+            assert!(ring.pop(0).is_none());
+            // One by one, or both at once.
+            let last = match end % 2 {
+                0 => ring.pop(1).and_then(|_| ring.pop(1)),
+                _ => ring.pop(2),
+            };
+            assert_eq!(last.map(|run| run.packets_end), Some(2 * end + 1));
         }
         assert_eq!(ends(&ring), None);
     }

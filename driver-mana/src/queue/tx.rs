@@ -10,22 +10,19 @@ use std::time::Instant;
 
 use gdma::Polled;
 use gdma::cqe::{CqeHead, tx};
-use gdma::oob::{LONG, MAX_SHORT_VPORT_OFFSET, OFFLOAD_MASK, SHORT, ShortOob};
-use gdma::wqe::{MAX_TX_SGES, WqeHeader};
+use gdma::oob::LONG;
+use gdma::wqe::MAX_TX_SGES;
 use mana_verbs::VerbsError;
-use pmd_api::{BadPacket, Batch, TxFlags, TxOutcome, TxShadowRing};
+use pmd_api::{BadPacket, Batch, Mbuf, Reject, TxShadowRing};
 
-use super::general::{General, write_general};
 use super::histograms::Sample;
+use super::mixed::Mixed;
 use super::prepare::prepare_all;
 use super::rings::TxRings;
 use super::runs::{Run, RunRing};
+use super::template::Template;
 use super::{Counters, Lkeys, QueueError, TxSetup};
 
-/// Bits of a completion's first dword that are its type. The client type beside it is not looked at:
-/// a CQ of ours serves one queue of one client.
-const TYPE_MASK: u32 = 0x3F;
-const OKAY: u32 = tx::OKAY as u32;
 /// Bits of `tx_wqe_offset` (§3.4).
 const OFFSET_MASK: u32 = (1 << 27) - 1;
 
@@ -33,9 +30,12 @@ const OFFSET_MASK: u32 = (1 << 27) - 1;
 /// packet of many segments would never find it emptier.
 const LARGEST: u32 = gdma::wqe::units(LONG, MAX_TX_SGES);
 
-/// Requests of the transmit word that take more than the offload bits of the short OOB. The word
-/// itself makes sense: it can only be built from requests that were checked.
-const SPECIAL: u64 = (TxFlags::VLAN.bits() | TxFlags::TSO.bits()) as u64;
+/// Packets after which completions are looked for: often enough that their buffers are found in the
+/// nearest caches when they are used again, and that they go home through the pool's cache.
+const LOOK: u32 = 64;
+
+/// A packet that can never be sent, and why.
+type Rejected = (Mbuf, Reject);
 
 /// What a transmit queue's bursts work on.
 #[derive(Debug)]
@@ -47,27 +47,19 @@ pub(crate) struct TxCore {
     posted: u32,
     completed: u32,
     depth: u32,
+    /// Simple packets that may be sent before completions must be looked for again.
+    budget: u32,
     template: Template,
     lkeys: Lkeys,
     max_segments: usize,
     /// The device stopped the queue; nothing is sent any more until the port is started again.
     failed: bool,
+    /// Why the first packet of the batch can never be sent, for the caller of `push`.
+    rejected: Option<Reject>,
     index: u16,
     /// The packet whose completion is timed, where histograms are asked for.
     sample: Option<Sample>,
     counters: Arc<Counters>,
-}
-
-/// What all WQEs of the queue have in common.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Template {
-    /// Header of a WQE with a short OOB and one element.
-    header: u64,
-    /// Short OOB of a suppressed packet without offloads.
-    pub(super) oob: ShortOob,
-    pub(super) vport_offset: u16,
-    /// The vPort offset fits the short OOB.
-    pub(super) short: bool,
 }
 
 impl TxCore {
@@ -81,19 +73,7 @@ impl TxCore {
             lkeys,
             counters,
         } = setup;
-        let vport_offset = queue.vport_offset();
-        let short = vport_offset <= MAX_SHORT_VPORT_OFFSET;
-        let oob = ShortOob::new()
-            .with_suppress_txcqe_gen(true)
-            .with_vcq_num(queue.cq_id() & 0xFF_FFFF)
-            .with_vsq_frame((queue.sq_id() >> 10 & 0x3FFF) as u16)
-            .with_short_vp_offset(if short { vport_offset as u8 } else { 0 });
-        let template = Template {
-            header: WqeHeader::plain(SHORT, 1).into_bits(),
-            oob,
-            vport_offset: (vport_offset & 0xFFF) as u16,
-            short,
-        };
+        let template = Template::new(&queue);
         Ok(Self {
             rings: TxRings::new(context, queue, depth)?,
             shadow: TxShadowRing::new(depth),
@@ -101,10 +81,12 @@ impl TxCore {
             posted: 0,
             completed: 0,
             depth,
+            budget: 0,
             template,
             lkeys,
             max_segments: (max_segments as usize).min(MAX_TX_SGES),
             failed: false,
+            rejected: None,
             index,
             sample: None,
             counters,
@@ -157,18 +139,30 @@ impl TxCore {
         destroyed
     }
 
-    /// See [`pmd_api::TxBurst::tx_burst`].
+    /// See [`pmd_api::TxBurst::tx_burst`]. Returns how many packets were sent.
     #[inline]
-    pub(super) fn burst(&mut self, batch: &mut Batch) -> TxOutcome {
-        let outcome = self.push(batch);
+    pub(super) fn burst(&mut self, batch: &mut Batch, rejected: &mut Option<Rejected>) -> usize {
+        let sent = self.push(batch);
         self.counters.bursts.add(1);
-        if !batch.is_empty() && outcome.rejected.is_none() {
-            self.counters.full.add(1);
-        }
         if self.counters.histograms.is_on() {
-            self.record(outcome.sent);
+            self.record(sent);
         }
-        outcome
+        if !batch.is_empty() {
+            self.leave(batch, rejected);
+        }
+        sent
+    }
+
+    /// Counts that packets stay in the batch, or takes out the one that can never be sent.
+    #[inline(never)]
+    fn leave(&mut self, batch: &mut Batch, rejected: &mut Option<Rejected>) {
+        match self.rejected.take() {
+            Some(reason) => {
+                self.counters.rejected.add(1);
+                *rejected = batch.remove(0).map(|mbuf| (mbuf, reason));
+            }
+            None => self.counters.full.add(1),
+        }
     }
 
     /// Counts a burst in the histograms.
@@ -205,105 +199,99 @@ impl TxCore {
         }
     }
 
-    /// The burst itself. Alone, because every value that lives longer than its loop costs the loop a
-    /// register: counting in here was 12 instructions a packet.
+    /// The burst itself; returns how many packets were sent. Why the one behind them can never be is
+    /// left in `rejected`. Alone, because every value that lives longer than its loop costs the loop a
+    /// register.
     #[inline(never)]
-    fn push(&mut self, batch: &mut Batch) -> TxOutcome {
+    fn push(&mut self, batch: &mut Batch) -> usize {
         let Some(first) = batch.as_slice().first() else {
-            return TxOutcome {
-                sent: 0,
-                rejected: None,
-            };
+            return 0;
         };
-        // All simple packets of the burst are of this pool; others look their keys up.
+        // All simple and plain packets of the burst are of this pool; others look their keys up.
         let key = self.lkeys.find(first.buffer_pool());
-        let wanted = batch.len().min(u32::MAX as usize) as u32;
-        if self.in_flight() > self.depth / 2
-            || self.depth - self.in_flight() < wanted
-            || self.rings.sq.free() < wanted + (LARGEST - 1)
-        {
-            self.reap();
+        let mut limit = batch.len();
+        if limit > self.budget as usize {
+            limit = limit.min(self.make_room());
+            if limit == 0 {
+                return 0;
+            }
         }
-        if self.failed {
-            return TxOutcome {
-                sent: 0,
-                rejected: None,
-            };
-        }
-
         let Self {
             rings,
             shadow,
             lkeys,
             template,
+            max_segments,
+            rejected,
             ..
         } = self;
-        let (sq, max_segments) = (&rings.sq, self.max_segments);
-        let template = *template;
-        let (header, oob) = (template.header, template.oob.into_bits());
-        let (fast, key) = (template.short && key.is_some(), u64::from(key.unwrap_or(0)));
-        let start = sq.head();
-        let end = start.wrapping_add(sq.free());
-        let (mut at, mut last, mut bytes, mut reject) = (start, start, 0u64, None);
-        let limit = (self.depth - self.posted.wrapping_sub(self.completed)) as usize;
+        let start = rings.sq.head();
         let mut push = shadow.push(batch, limit);
-        while !push.is_full() {
-            if fast && push.is_simple_next() {
-                let units = sq.units(at, end.wrapping_sub(at));
-                let mut sum = 0;
-                let simple = push.simple(units, |mbuf, unit| {
-                    let (word, len) = (mbuf.tx_word().bits(), mbuf.packet_len() as u64);
-                    let good = word & SPECIAL == 0 && len != 0;
-                    if good {
-                        let oob = oob | word & OFFLOAD_MASK;
-                        unit.write([header, oob, mbuf.data_address(), key | len << 32]);
-                        sum += len;
-                    }
-                    good
-                });
-                bytes += sum;
-                // Until a packet that is not simple, or the end of the ring.
-                if simple != 0 {
-                    at = at.wrapping_add(simple as u32);
-                    last = at.wrapping_sub(1);
-                    continue;
-                }
-            }
-            let room = end.wrapping_sub(at);
-            let accepted = push.next(|mbuf| {
-                match write_general(sq, at, room, template, lkeys, max_segments, mbuf) {
-                    General::Written { units } => {
-                        last = at;
-                        at = at.wrapping_add(units);
-                        bytes += mbuf.packet_len() as u64;
-                        return true;
-                    }
-                    General::Full => {}
-                    General::Rejected(reason) => reject = Some(reason),
-                }
-                false
-            });
-            if !accepted {
-                break;
-            }
+        let (mut sent, mut bytes) = (0, 0);
+        if let (true, Some(key)) = (template.short, key) {
+            let units = rings.sq.units(start, limit as u32);
+            sent = template.push_simple(key, &mut push, units, &mut bytes);
         }
-        let sent = push.finish();
+        let at = start.wrapping_add(sent as u32);
+        let last = at.wrapping_sub(1);
+        if push.is_full() {
+            push.finish();
+            return self.commit(sent, at, last, bytes);
+        }
+        let mixed = Mixed {
+            sq: &rings.sq,
+            lkeys,
+            template,
+            key,
+            max_segments: *max_segments,
+            at,
+            last,
+            bytes,
+            rejected,
+        };
+        let (sent, at, last, bytes) = mixed.push(push);
+        if sent == 0 {
+            return 0;
+        }
+        let sent = self.commit(sent, at, last, bytes);
+        // Of units these packets may have taken more than one each.
+        self.budget = self.budget.min(self.largest_fit());
+        sent
+    }
 
-        if sent > 0 {
-            self.posted = self.posted.wrapping_add(sent as u32);
-            self.rings.sq.clear_suppress(last);
-            self.runs.push(Run {
-                packets_end: self.posted,
-                units_end: at,
-            });
-            self.rings.sq.commit(at);
-            self.counters.doorbells.add(1);
-            self.counters.packets.add(sent as u64);
-            self.counters.bytes.add(bytes);
+    /// Looks for completions. Returns how many simple packets there is room for now.
+    #[inline(never)]
+    fn make_room(&mut self) -> usize {
+        self.reap();
+        if self.failed {
+            return 0;
         }
-        let rejected = reject.and_then(|reason| Some((batch.remove(0)?, reason)));
-        self.counters.rejected.add(rejected.is_some().into());
-        TxOutcome { sent, rejected }
+        let room = self.depth - self.in_flight();
+        self.budget = room.min(self.largest_fit()).min(LOOK).min(self.depth / 2);
+        room.min(self.rings.sq.free()) as usize
+    }
+
+    /// How many packets fit the send ring if one of them is the largest.
+    fn largest_fit(&self) -> u32 {
+        self.rings.sq.free().saturating_sub(LARGEST - 1)
+    }
+
+    /// Hands the WQEs of a burst to the device, the last of them, at `last`, with a request for a
+    /// completion.
+    #[inline]
+    fn commit(&mut self, sent: usize, at: u32, last: u32, bytes: u64) -> usize {
+        self.posted = self.posted.wrapping_add(sent as u32);
+        self.budget = self.budget.saturating_sub(sent as u32);
+        self.rings.sq.clear_suppress(last);
+        self.runs.push(Run {
+            packets_end: self.posted,
+            units_end: at,
+        });
+        self.rings.sq.commit(at);
+        self.counters.doorbells.add(1);
+        self.counters.packets.add(sent as u64);
+        self.counters.bytes.add(bytes);
+        sent
     }
 
     /// See [`pmd_api::TxBurst::tx_prepare`].
@@ -329,36 +317,43 @@ impl TxCore {
         let mut cursor = self.rings.cq.cursor();
         // The end of what is complete: the buffers of neighbouring runs go home together.
         let mut end = None;
-        for _ in 0..self.depth {
-            if self.rings.cq.is_ready(cursor) {
-                let head = self.rings.cq.load(cursor, 0) as u32;
-                if head & TYPE_MASK == OKAY {
-                    // The oldest run is complete.
-                    match self.runs.first() {
-                        Some(run) => {
-                            self.runs.pop();
-                            end = Some(run);
-                        }
-                        None => self.counters.bad_completions.add(1),
+        let mut left = self.depth;
+        while left != 0 {
+            // Each of these stands for the oldest run.
+            let ahead = self
+                .rings
+                .cq
+                .ahead(cursor, left.min(self.runs.len()) as usize);
+            let count = ahead.count_ready(tx::OKAY) as u32;
+            if count != 0 {
+                cursor = self.rings.cq.skip(cursor, count);
+                left -= count;
+                end = self.runs.pop(count);
+                continue;
+            }
+            match self.rings.cq.look(cursor) {
+                Polled::Empty => break,
+                Polled::Ready => {
+                    let head = CqeHead::from_bits(self.rings.cq.load(cursor, 0) as u32);
+                    if head.cqe_type() != tx::OKAY {
+                        self.complete(end.take());
+                        let offset = self.rings.cq.cqe(cursor).tx_wqe_offset();
+                        self.fail(head, offset);
+                    } else if self.runs.len() == 0 {
+                        self.counters.bad_completions.add(1);
+                    } else {
+                        // Arrived between the two looks.
+                        continue;
                     }
-                } else {
-                    self.complete(end.take());
-                    let offset = self.rings.cq.cqe(cursor).tx_wqe_offset();
-                    self.fail(CqeHead::from_bits(head), offset);
                 }
-            } else {
-                match self.rings.cq.look(cursor) {
-                    Polled::Empty => break,
-                    // Arrived between the two looks.
-                    Polled::Ready => continue,
-                    Polled::Foreign => self.counters.bad_completions.add(1),
-                    Polled::Overflow => {
-                        self.overflow();
-                        break;
-                    }
+                Polled::Foreign => self.counters.bad_completions.add(1),
+                Polled::Overflow => {
+                    self.overflow();
+                    break;
                 }
             }
             cursor = self.rings.cq.next(cursor);
+            left -= 1;
         }
         self.rings.cq.set_cursor(cursor);
         self.complete(end);
@@ -422,7 +417,7 @@ impl TxCore {
         while let Some(run) = self.runs.first()
             && run.packets_end.wrapping_sub(self.completed) as i32 <= 0
         {
-            self.runs.pop();
+            self.runs.pop(1);
         }
         tracing::debug!(
             queue = self.index,
@@ -431,7 +426,7 @@ impl TxCore {
             "send failed"
         );
         if head.cqe_type() == tx::GDMA_ERR {
-            self.failed = true;
+            self.stop();
             tracing::error!(
                 queue = self.index,
                 "the device stopped the transmit queue (TX_GDMA_ERR): stop and start the port"
@@ -439,10 +434,15 @@ impl TxCore {
         }
     }
 
+    fn stop(&mut self) {
+        self.failed = true;
+        self.budget = 0;
+    }
+
     #[cold]
     fn overflow(&mut self) {
         if !self.failed {
-            self.failed = true;
+            self.stop();
             self.counters.bad_completions.add(1);
             tracing::error!(
                 queue = self.index,

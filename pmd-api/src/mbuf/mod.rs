@@ -104,6 +104,12 @@ impl Mbuf {
         ManuallyDrop::new(self).0
     }
 
+    /// The first line. A copy, which means nothing by itself.
+    #[inline]
+    pub(crate) fn handle(&self) -> Handle {
+        self.0
+    }
+
     #[inline]
     pub(crate) fn line(&self) -> &Line {
         // SAFETY: the line is this mbuf's, so its pool is alive. Cells of it are written only by

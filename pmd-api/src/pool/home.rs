@@ -1,10 +1,11 @@
 //! How buffers go home.
 
+use std::mem::MaybeUninit;
 use std::sync::atomic::{Ordering, fence};
 
 use super::depot::Depot;
 use super::{Body, Lines, thread};
-use crate::meta::{Handle, Line, Origin};
+use crate::meta::{Handle, Line, Origin, SINGLE};
 
 /// Drops an mbuf: each of its segments goes home, unless clones still refer to its buffer.
 ///
@@ -65,6 +66,41 @@ pub(crate) unsafe fn recycle(lines: &[Handle], pool: u32) {
     let record = unsafe { thread::claimed_record(pool, || Lines::depot_of(first)) };
     // SAFETY: the caller's promise.
     unsafe { put_many(lines, record) }
+}
+
+/// Lines that [`recycle_chains`] sends home at a time.
+const TOGETHER: usize = 64;
+
+/// Sends all lines of chains home whose first lines these are. The thread claims a cache record if it
+/// has none.
+///
+/// # Safety
+/// The caller owns the chains and gives them up. Every line in them is unshared, has its own buffer
+/// and is of the pool with this id.
+#[inline(never)]
+pub(crate) unsafe fn recycle_chains(chains: &[Handle], pool: u32) {
+    let mut lines = [const { MaybeUninit::uninit() }; TOGETHER];
+    let mut count = 0;
+    for &first in chains {
+        let mut next = Some(first);
+        // SAFETY: owned by the caller, and not home before the lines collected are.
+        let segments = unsafe { &first.line().head };
+        // As free memory has it. Behind the first line it is so already.
+        segments.store(SINGLE, Ordering::Relaxed);
+        while let Some(line) = next {
+            // SAFETY: as above: the segments of a chain belong to the owner of the first one.
+            next = unsafe { line.line() }.next.take();
+            lines[count % TOGETHER].write(line);
+            count += 1;
+            if count == TOGETHER {
+                // SAFETY: initialised, one by one; the caller's promise for the rest.
+                unsafe { recycle(lines.assume_init_ref(), pool) };
+                count = 0;
+            }
+        }
+    }
+    // SAFETY: as above.
+    unsafe { recycle(lines[..count].assume_init_ref(), pool) };
 }
 
 /// # Safety

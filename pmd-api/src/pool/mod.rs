@@ -28,7 +28,7 @@ use record::RecordTable;
 
 pub(crate) use external::External;
 pub use external::ExternalMemory;
-pub(crate) use home::{drop_all, drop_one, recycle};
+pub(crate) use home::{drop_all, drop_one, recycle, recycle_chains};
 pub(crate) use lines::Lines;
 
 /// What a pool is to have.

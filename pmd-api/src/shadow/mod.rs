@@ -6,7 +6,7 @@ mod tx;
 
 pub use rx::{Addresses, Arrival, Posted, PostedNeighbours, RxShadowRing};
 pub use scatter::{PostedGroups, ScatterShadowRing};
-pub use tx::{TxPush, TxShadowRing};
+pub use tx::{PlainSegment, PlainSegments, TxPush, TxShadowRing};
 
 use std::mem::MaybeUninit;
 

@@ -2,15 +2,18 @@
 
 use std::sync::atomic::{Ordering, fence};
 
+use std::marker::PhantomData;
+
 use super::Slots;
-use crate::meta::Origin;
+use crate::meta::{Handle, Line, Origin, REFERENCES};
 use crate::{Batch, Mbuf, pool};
 
 /// Packets in flight, oldest first, in a ring of fixed capacity. Dropping it drops them.
 ///
 /// What is known of the packets when they come in is remembered: those that were simple and of one
 /// pool go home by a copy of their handles, and their metadata is not looked at again. It can't
-/// have changed: to clone or chain a packet one needs it exclusively, and the ring has it.
+/// have changed: to clone or chain a packet one needs it exclusively, and the ring has it. So do chains
+/// whose segments are all unshared and of one pool, but for the links between them.
 pub struct TxShadowRing {
     slots: Slots,
     /// Runs of packets that are alike, oldest first: one slot for each packet, so it never lacks
@@ -22,14 +25,24 @@ pub struct TxShadowRing {
     last_run: u32,
 }
 
-/// Packets up to cursor `end` that are simple and of the pool with this id; anything if it is 0.
+/// Packets up to cursor `end` that are of this kind, and of the pool with this id unless they are mixed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Run {
     end: u32,
     pool: u32,
+    kind: Kind,
 }
 
-const MIXED: u32 = 0;
+/// What packets have in common. What is less is also what is greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Unshared, one segment, in its own buffer.
+    #[default]
+    Simple,
+    /// Unshared segments, each in its own buffer.
+    Plain,
+    Mixed,
+}
 
 // SAFETY: the ring owns its packets, and mbufs are `Send`.
 unsafe impl Send for TxShadowRing {}
@@ -90,22 +103,21 @@ impl TxShadowRing {
             ring: self,
             batch,
             count: 0,
-            alike: true,
+            kind: Kind::Simple,
         }
     }
 
     /// The packets from the end of the last run on are of this kind.
     #[inline]
-    fn note_run(&mut self, pool: u32) {
+    fn note_run(&mut self, pool: u32, kind: Kind) {
         let mask = self.runs.len() - 1;
-        let last = self.last_run.wrapping_sub(1);
-        if self.first_run != self.last_run && self.runs[last as usize & mask].pool == pool {
-            self.runs[last as usize & mask].end = self.tail;
+        let last = &mut self.runs[self.last_run.wrapping_sub(1) as usize & mask];
+        let like_it = (last.pool, last.kind) == (pool, kind);
+        if like_it && self.first_run != self.last_run {
+            last.end = self.tail;
         } else {
-            self.runs[self.last_run as usize & mask] = Run {
-                end: self.tail,
-                pool,
-            };
+            let end = self.tail;
+            self.runs[self.last_run as usize & mask] = Run { end, pool, kind };
             self.last_run = self.last_run.wrapping_add(1);
         }
     }
@@ -131,13 +143,17 @@ impl TxShadowRing {
             for piece in [before, after] {
                 // SAFETY: slots between head and tail hold the handles of mbufs.
                 let handles = unsafe { piece.assume_init_ref() };
-                if run.pool == MIXED {
-                    // SAFETY: the ring owned these mbufs and has let go of them above.
-                    unsafe { pool::drop_all(handles) };
-                } else {
-                    // SAFETY: as above; all were simple and of that pool when they came in, and
-                    // the ring was their only owner since.
-                    unsafe { pool::recycle(handles, run.pool) };
+                match run.kind {
+                    // SAFETY: the ring owned these mbufs and has let go of them above; all were
+                    // simple and of that pool when they came in, and the ring was their only owner
+                    // since.
+                    Kind::Simple => unsafe { pool::recycle(handles, run.pool) },
+                    // SAFETY: as above, with all their segments.
+                    Kind::Plain if !handles.is_empty() => unsafe {
+                        pool::recycle_chains(handles, run.pool);
+                    },
+                    // SAFETY: as above, but nothing is known of them.
+                    _ => unsafe { pool::drop_all(handles) },
                 }
             }
         }
@@ -155,7 +171,8 @@ pub struct TxPush<'a> {
     origin: Option<Origin>,
     limit: usize,
     count: usize,
-    alike: bool,
+    /// Of the packets accepted.
+    kind: Kind,
 }
 
 impl TxPush<'_> {
@@ -183,26 +200,60 @@ impl TxPush<'_> {
         accepted
     }
 
-    /// Whether there is a next packet and it is simple.
+    /// Offers packets to `write` while there are some and it accepts them, each with those of its
+    /// segments that are *plain*, from the first on until one is not. Returns how many it accepted.
+    ///
+    /// A segment is plain if it is unshared and not empty, in its own buffer, and of the pool that
+    /// [`TxPush::simple`] names. Packets of which `write` has taken all segments cost less when they are
+    /// done with.
     #[inline]
-    pub fn is_simple_next(&self) -> bool {
-        let next = self.batch.as_slice()[..self.limit].get(self.count);
-        let simple_of = |mbuf: &Mbuf, origin| mbuf.line().is_simple_of(origin);
-        next.zip(self.origin)
-            .is_some_and(|(mbuf, origin)| simple_of(mbuf, origin))
+    pub fn plain(&mut self, mut write: impl FnMut(&Mbuf, &mut PlainSegments<'_>) -> bool) -> usize {
+        let Some(origin) = self.origin else { return 0 };
+        let packets = &self.batch.as_slice()[self.count..self.limit];
+        let mut accepted = 0;
+        // Numbers of segments, put together: 1 only if they all are.
+        let (mut segments_of_all, mut done) = (0, true);
+        for mbuf in packets {
+            let mut segments = PlainSegments {
+                next: Some(mbuf.handle()),
+                origin,
+                of: PhantomData,
+            };
+            if !write(mbuf, &mut segments) {
+                break;
+            }
+            accepted += 1;
+            segments_of_all |= mbuf.line().segments();
+            done &= segments.is_done();
+        }
+        self.kind = self.kind.max(match done {
+            true if segments_of_all <= 1 => Kind::Simple,
+            true => Kind::Plain,
+            false => Kind::Mixed,
+        });
+        self.count += accepted;
+        accepted
+    }
+
+    /// The next packet.
+    #[inline]
+    pub fn peek(&self) -> Option<&Mbuf> {
+        self.batch.as_slice()[..self.limit].get(self.count)
     }
 
     /// Offers the next packet, whatever it is like. Whether it was accepted; not if there is none.
     #[inline]
     pub fn next(&mut self, accept: impl FnOnce(&Mbuf) -> bool) -> bool {
-        let Some(mbuf) = self.batch.as_slice()[..self.limit].get(self.count) else {
+        let Some(mbuf) = self.peek() else {
             return false;
         };
-        let simple = self.is_simple_next();
+        let simple = (self.origin).is_some_and(|origin| mbuf.line().is_simple_of(origin));
         let accepted = accept(mbuf);
         if accepted {
             self.count += 1;
-            self.alike &= simple;
+            if !simple {
+                self.kind = Kind::Mixed;
+            }
         }
         accepted
     }
@@ -222,7 +273,7 @@ impl TxPush<'_> {
             batch,
             origin,
             count,
-            alike,
+            kind,
             ..
         } = self;
         // The last accesses of clones that were seen to be gone come before the reuse.
@@ -230,10 +281,54 @@ impl TxPush<'_> {
         if let (1.., Some(origin)) = (count, origin) {
             batch.move_prefix(ring.slots.pieces_mut(ring.tail, count as u32));
             ring.tail = ring.tail.wrapping_add(count as u32);
-            ring.note_run(if alike { origin.pool() } else { MIXED });
+            ring.note_run(origin.pool(), kind);
         }
         count
     }
+}
+
+/// The plain segments of a packet: see [`TxPush::plain`].
+#[derive(Debug)]
+pub struct PlainSegments<'a> {
+    next: Option<Handle>,
+    origin: Origin,
+    of: PhantomData<&'a Mbuf>,
+}
+
+impl PlainSegments<'_> {
+    /// Whether every segment of the packet was plain and was taken.
+    #[inline]
+    pub fn is_done(&self) -> bool {
+        self.next.is_none()
+    }
+}
+
+impl Iterator for PlainSegments<'_> {
+    type Item = PlainSegment;
+
+    #[inline]
+    fn next(&mut self) -> Option<PlainSegment> {
+        // SAFETY: a line of the mbuf that is borrowed for 'a.
+        let line: &Line = unsafe { self.next?.line() };
+        let (references, len) = (line.head.load(Ordering::Relaxed), line.data_len.get());
+        if line.origin.get() != self.origin || references & REFERENCES != 1 || len == 0 {
+            return None;
+        }
+        self.next = line.next.get();
+        Some(PlainSegment {
+            address: line.data().addr() as u64,
+            len,
+        })
+    }
+}
+
+/// Where the data of a segment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainSegment {
+    /// Address of its first byte.
+    pub address: u64,
+    /// Number of its bytes.
+    pub len: u32,
 }
 
 impl Drop for TxShadowRing {
@@ -253,228 +348,5 @@ impl std::fmt::Debug for TxShadowRing {
 }
 
 #[cfg(all(test, not(mana_loom)))]
-mod tests {
-    use super::*;
-    use crate::Pool;
-    use crate::testing::{batch, pool};
-
-    /// First byte of each packet.
-    fn numbers(batch: &Batch) -> Vec<u8> {
-        batch.iter().map(|mbuf| mbuf.data()[0]).collect()
-    }
-
-    /// Pushes as a driver does: simple packets in a row, others one by one. Tells `accept` which it
-    /// was.
-    fn push_while(
-        ring: &mut TxShadowRing,
-        batch: &mut Batch,
-        limit: usize,
-        mut accept: impl FnMut(&Mbuf, bool) -> bool,
-    ) -> usize {
-        let mut push = ring.push(batch, limit);
-        let mut declined = false;
-        let mut taken = 0;
-        while !push.is_full() {
-            let ahead = push.is_simple_next();
-            let simple = push.simple(std::iter::repeat(()), |mbuf, ()| {
-                declined = !accept(mbuf, true);
-                !declined
-            });
-            assert_eq!(ahead, simple != 0 || declined);
-            taken += simple;
-            if declined || !push.next(|mbuf| accept(mbuf, false)) {
-                break;
-            }
-            taken += 1;
-        }
-        assert_eq!(push.finish(), taken);
-        taken
-    }
-
-    fn push_all(ring: &mut TxShadowRing, batch: &mut Batch) -> Vec<bool> {
-        let mut verdicts = Vec::new();
-        let count = push_while(ring, batch, usize::MAX, |_, simple| {
-            verdicts.push(simple);
-            true
-        });
-        assert_eq!(count, verdicts.len());
-        verdicts
-    }
-
-    /// What the runs say, oldest first.
-    fn runs(ring: &TxShadowRing) -> Vec<(u32, u32)> {
-        let mask = ring.runs.len() as u32 - 1;
-        let mut start = ring.head;
-        (0..ring.last_run.wrapping_sub(ring.first_run))
-            .map(|i| {
-                let run = ring.runs[(ring.first_run.wrapping_add(i) & mask) as usize];
-                (
-                    run.pool,
-                    run.end.wrapping_sub(std::mem::replace(&mut start, run.end)),
-                )
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_accepted_prefix_moves_in_and_the_rest_slides_to_the_front() {
-        let pool = pool(64, 192, 0, 0);
-        let mut ring = TxShadowRing::new(8);
-        let mut batch = batch(&pool, 20);
-        // Declined.
-        assert_eq!(
-            push_while(&mut ring, &mut batch, 99, |mbuf, _| mbuf.data()[0] != 3),
-            3
-        );
-        assert_eq!(numbers(&batch), (3..20).collect::<Vec<_>>());
-        // Limited.
-        assert_eq!(push_while(&mut ring, &mut batch, 2, |_, _| true), 2);
-        assert_eq!(
-            push_while(&mut ring, &mut batch, 0, |_, _| unreachable!()),
-            0
-        );
-        // Full, and across the end of the slots.
-        ring.release(4);
-        assert_eq!((ring.len(), ring.room()), (1, 7));
-        assert_eq!(push_all(&mut ring, &mut batch), [true; 7]);
-        assert_eq!(numbers(&batch), (12..20).collect::<Vec<_>>());
-        assert_eq!(
-            push_while(&mut ring, &mut batch, 99, |_, _| unreachable!()),
-            0
-        );
-        assert_eq!(pool.in_use(), 16);
-        ring.release(u32::MAX);
-        assert!(ring.is_empty());
-        assert_eq!(pool.in_use(), 8);
-        assert_eq!(
-            push_while(
-                &mut ring,
-                &mut Batch::with_capacity(1),
-                9,
-                |_, _| unreachable!()
-            ),
-            0
-        );
-    }
-
-    #[test]
-    fn simple_packets_of_one_pool_are_one_run_and_others_are_told_apart() {
-        let (a, b) = (pool(64, 192, 0, 0), pool(64, 192, 0, 0));
-        let (in_a, in_b) = (a.id().0, b.id().0);
-        let mut ring = TxShadowRing::new(64);
-        assert_eq!(push_all(&mut ring, &mut batch(&a, 3)), [true; 3]);
-        assert_eq!(push_all(&mut ring, &mut batch(&a, 2)), [true; 2]);
-        assert_eq!(push_all(&mut ring, &mut batch(&b, 2)), [true; 2]);
-        assert_eq!(runs(&ring), [(in_a, 5), (in_b, 2)]);
-
-        // Two pools in one burst; a chain; a clone; what was cloned.
-        let mut mixed = batch(&a, 4);
-        mixed.as_mut_slice()[1] = b.alloc().unwrap();
-        let tail = a.alloc().unwrap();
-        mixed.as_mut_slice()[2].chain(tail).unwrap();
-        let clone = mixed.as_mut_slice()[3].clone_shared(&b).unwrap();
-        assert_eq!(push_all(&mut ring, &mut mixed), [true, false, false, false]);
-        assert_eq!(runs(&ring), [(in_a, 5), (in_b, 2), (MIXED, 4)]);
-
-        // A clone in front: those behind it in the same pool are simple, the run is not.
-        let mut behind = batch(&a, 2);
-        drop(clone);
-        let mut first = batch(&a, 1);
-        let clone = first.as_mut_slice()[0].clone_shared(&b).unwrap();
-        let mut front = Batch::with_capacity(3);
-        front.push(clone).unwrap();
-        front.append(&mut behind);
-        assert_eq!(push_all(&mut ring, &mut front), [false, true, true]);
-        assert_eq!(runs(&ring), [(in_a, 5), (in_b, 2), (MIXED, 7)]);
-
-        drop(first);
-        drop(behind);
-        ring.release(4);
-        assert_eq!(runs(&ring)[0], (in_a, 1));
-        ring.release(2);
-        assert_eq!(runs(&ring), [(in_b, 1), (MIXED, 7)]);
-        drop(ring);
-        assert_eq!((a.available(), b.available()), (64, 64));
-    }
-
-    #[test]
-    fn a_packet_that_is_still_cloned_when_it_was_sent_goes_home_with_the_clone() {
-        let pool = pool(4, 192, 2, 1);
-        let mut ring = TxShadowRing::new(4);
-        let mut sent = batch(&pool, 1);
-        let clone = sent.as_mut_slice()[0].clone_shared(&pool).unwrap();
-        assert_eq!(push_all(&mut ring, &mut sent), [false]);
-        ring.release(1);
-        assert_eq!((pool.available(), clone.data().len()), (2, 60));
-        drop(clone);
-        assert_eq!(pool.available(), 4);
-    }
-
-    #[test]
-    fn released_simple_packets_are_whole_when_they_are_allocated_again() {
-        let pool = pool(8, 192, 0, 0);
-        let mut ring = TxShadowRing::new(8);
-        let mut sent = batch(&pool, 8);
-        for mbuf in &mut sent {
-            mbuf.adj(30).unwrap();
-            mbuf.set_port(9);
-        }
-        push_all(&mut ring, &mut sent);
-        ring.release(8);
-        for mbuf in batch(&pool, 8) {
-            assert_eq!(
-                (mbuf.data_len(), mbuf.headroom(), mbuf.port()),
-                (60, 128, u16::MAX)
-            );
-        }
-    }
-
-    #[test]
-    fn the_order_of_packets_survives_the_wrap_of_the_cursors() {
-        let pools = [pool(64, 192, 8, 1), pool(64, 192, 8, 1)];
-        let mut ring = TxShadowRing::with_cursor(16, u32::MAX - 40);
-        let in_flight = |pool: &Pool| pool.in_use();
-        for turn in 0..40 {
-            let pool = &pools[turn / 3 % 2];
-            let before = in_flight(pool);
-            let mut batch = batch(pool, 5);
-            push_all(&mut ring, &mut batch);
-            assert_eq!(in_flight(pool), before + 5);
-            // Keeps up to ten in flight.
-            ring.release(ring.len().saturating_sub(10));
-            assert_eq!(pools.iter().map(in_flight).sum::<u32>(), ring.len());
-        }
-        assert!(ring.tail < 1000);
-    }
-
-    #[test]
-    fn packets_in_flight_can_be_freed_on_a_thread_that_never_saw_their_pool() {
-        let pool = pool(64, 192, 8, 2);
-        let mut ring = TxShadowRing::new(64);
-        push_all(&mut ring, &mut batch(&pool, 40));
-        let region = std::sync::Arc::downgrade(pool.region());
-        drop(pool);
-        std::thread::spawn(move || {
-            ring.release(39);
-            drop(ring);
-        })
-        .join()
-        .unwrap();
-        assert!(region.upgrade().is_none());
-    }
-
-    #[test]
-    fn a_declining_caller_that_panics_loses_nothing() {
-        let pool = pool(8, 192, 0, 0);
-        let mut ring = TxShadowRing::new(8);
-        let mut batch = batch(&pool, 4);
-        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            push_while(&mut ring, &mut batch, 4, |mbuf, _| {
-                assert!(mbuf.data()[0] < 2);
-                true
-            })
-        }));
-        assert!(caught.is_err());
-        assert_eq!((ring.len(), batch.len()), (0, 4));
-    }
-}
+#[path = "tx_tests.rs"]
+mod tests;

@@ -1,0 +1,333 @@
+use super::*;
+use crate::Pool;
+use crate::testing::{batch, pool};
+
+/// First byte of each packet.
+fn numbers(batch: &Batch) -> Vec<u8> {
+    batch.iter().map(|mbuf| mbuf.data()[0]).collect()
+}
+
+/// Pushes as a driver does: simple packets in a row, others one by one. Tells `accept` which it
+/// was.
+fn push_while(
+    ring: &mut TxShadowRing,
+    batch: &mut Batch,
+    limit: usize,
+    mut accept: impl FnMut(&Mbuf, bool) -> bool,
+) -> usize {
+    let mut push = ring.push(batch, limit);
+    let mut declined = false;
+    let mut taken = 0;
+    while !push.is_full() {
+        let first = push.batch.as_slice()[0].line().origin.get().to_own();
+        let ahead = push
+            .peek()
+            .is_some_and(|mbuf| mbuf.line().is_simple_of(first));
+        let simple = push.simple(std::iter::repeat(()), |mbuf, ()| {
+            declined = !accept(mbuf, true);
+            !declined
+        });
+        assert_eq!(ahead, simple != 0 || declined);
+        taken += simple;
+        if declined || !push.next(|mbuf| accept(mbuf, false)) {
+            break;
+        }
+        taken += 1;
+    }
+    assert_eq!(push.finish(), taken);
+    taken
+}
+
+fn push_all(ring: &mut TxShadowRing, batch: &mut Batch) -> Vec<bool> {
+    let mut verdicts = Vec::new();
+    let count = push_while(ring, batch, usize::MAX, |_, simple| {
+        verdicts.push(simple);
+        true
+    });
+    assert_eq!(count, verdicts.len());
+    verdicts
+}
+
+/// What the runs say, oldest first.
+fn runs(ring: &TxShadowRing) -> Vec<(u32, u32)> {
+    let mask = ring.runs.len() as u32 - 1;
+    let mut start = ring.head;
+    (0..ring.last_run.wrapping_sub(ring.first_run))
+        .map(|i| {
+            let run = ring.runs[(ring.first_run.wrapping_add(i) & mask) as usize];
+            (
+                run.pool,
+                run.end.wrapping_sub(std::mem::replace(&mut start, run.end)),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn the_accepted_prefix_moves_in_and_the_rest_slides_to_the_front() {
+    let pool = pool(64, 192, 0, 0);
+    let mut ring = TxShadowRing::new(8);
+    let mut batch = batch(&pool, 20);
+    // Declined.
+    assert_eq!(
+        push_while(&mut ring, &mut batch, 99, |mbuf, _| mbuf.data()[0] != 3),
+        3
+    );
+    assert_eq!(numbers(&batch), (3..20).collect::<Vec<_>>());
+    // Limited.
+    assert_eq!(push_while(&mut ring, &mut batch, 2, |_, _| true), 2);
+    assert_eq!(
+        push_while(&mut ring, &mut batch, 0, |_, _| unreachable!()),
+        0
+    );
+    // Full, and across the end of the slots.
+    ring.release(4);
+    assert_eq!((ring.len(), ring.room()), (1, 7));
+    assert_eq!(push_all(&mut ring, &mut batch), [true; 7]);
+    assert_eq!(numbers(&batch), (12..20).collect::<Vec<_>>());
+    assert_eq!(
+        push_while(&mut ring, &mut batch, 99, |_, _| unreachable!()),
+        0
+    );
+    assert_eq!(pool.in_use(), 16);
+    ring.release(u32::MAX);
+    assert!(ring.is_empty());
+    assert_eq!(pool.in_use(), 8);
+    assert_eq!(
+        push_while(
+            &mut ring,
+            &mut Batch::with_capacity(1),
+            9,
+            |_, _| unreachable!()
+        ),
+        0
+    );
+}
+
+#[test]
+fn simple_packets_of_one_pool_are_one_run_and_others_are_told_apart() {
+    let (a, b) = (pool(64, 192, 0, 0), pool(64, 192, 0, 0));
+    let (in_a, in_b) = (a.id().0, b.id().0);
+    let mut ring = TxShadowRing::new(64);
+    assert_eq!(push_all(&mut ring, &mut batch(&a, 3)), [true; 3]);
+    assert_eq!(push_all(&mut ring, &mut batch(&a, 2)), [true; 2]);
+    assert_eq!(push_all(&mut ring, &mut batch(&b, 2)), [true; 2]);
+    assert_eq!(runs(&ring), [(in_a, 5), (in_b, 2)]);
+
+    // Two pools in one burst; a chain; a clone; what was cloned.
+    let mut mixed = batch(&a, 4);
+    mixed.as_mut_slice()[1] = b.alloc().unwrap();
+    let tail = a.alloc().unwrap();
+    mixed.as_mut_slice()[2].chain(tail).unwrap();
+    let clone = mixed.as_mut_slice()[3].clone_shared(&b).unwrap();
+    assert_eq!(push_all(&mut ring, &mut mixed), [true, false, false, false]);
+    assert_eq!(runs(&ring), [(in_a, 5), (in_b, 2), (in_a, 4)]);
+
+    // A clone in front: those behind it in the same pool are simple, the run is not.
+    let mut behind = batch(&a, 2);
+    drop(clone);
+    let mut first = batch(&a, 1);
+    let clone = first.as_mut_slice()[0].clone_shared(&b).unwrap();
+    let mut front = Batch::with_capacity(3);
+    front.push(clone).unwrap();
+    front.append(&mut behind);
+    assert_eq!(push_all(&mut ring, &mut front), [false, true, true]);
+    assert_eq!(runs(&ring), [(in_a, 5), (in_b, 2), (in_a, 7)]);
+
+    drop(first);
+    drop(behind);
+    ring.release(4);
+    assert_eq!(runs(&ring)[0], (in_a, 1));
+    ring.release(2);
+    assert_eq!(runs(&ring), [(in_b, 1), (in_a, 7)]);
+    drop(ring);
+    assert_eq!((a.available(), b.available()), (64, 64));
+}
+
+/// Pushes all as plain ones, as far as they are; of each packet the lengths of its plain segments.
+fn push_plain(ring: &mut TxShadowRing, batch: &mut Batch) -> Vec<Vec<u32>> {
+    let mut lengths = Vec::new();
+    let mut push = ring.push(batch, usize::MAX);
+    let count = push.plain(|mbuf, segments| {
+        let mut starts = mbuf.iter().map(|segment| segment.data_address());
+        let mut one = |segment: PlainSegment| {
+            assert_eq!(Some(segment.address), starts.next());
+            segment.len
+        };
+        lengths.push(segments.by_ref().map(&mut one).collect::<Vec<_>>());
+        assert_eq!(segments.is_done(), starts.next().is_none());
+        segments.is_done()
+    });
+    assert_eq!(push.finish(), count);
+    lengths
+}
+
+#[test]
+fn chains_are_plain_up_to_a_segment_that_is_shared_or_empty_or_of_another_pool() {
+    let (a, b) = (pool(64, 192, 0, 0), pool(64, 192, 0, 0));
+    let mut ring = TxShadowRing::new(16);
+    let chain = |others: [Mbuf; 2]| {
+        let mut mbuf = batch(&a, 1).pop().unwrap();
+        for other in others {
+            mbuf.chain(other).unwrap();
+        }
+        let mut batch = Batch::with_capacity(1);
+        batch.push(mbuf).unwrap();
+        batch
+    };
+    let one = |pool: &Pool, len: usize| {
+        let mut mbuf = pool.alloc().unwrap();
+        mbuf.extend_from_slice(&[7; 64][..len]).unwrap();
+        mbuf
+    };
+    let mut good = chain([one(&a, 3), one(&a, 4)]);
+    assert_eq!(push_plain(&mut ring, &mut good), [[60, 3, 4]]);
+    let mut empty = chain([one(&a, 3), one(&a, 0)]);
+    assert_eq!(push_plain(&mut ring, &mut empty), [[60, 3]]);
+    let mut foreign = chain([one(&b, 3), one(&a, 4)]);
+    assert_eq!(push_plain(&mut ring, &mut foreign), [[60]]);
+    let mut cloned = one(&a, 5);
+    let clone = cloned.clone_shared(&a).unwrap();
+    let mut shared = chain([one(&a, 3), cloned]);
+    assert_eq!(push_plain(&mut ring, &mut shared), [[60, 3]]);
+    let mut of_clone = chain([clone, one(&a, 4)]);
+    assert_eq!(push_plain(&mut ring, &mut of_clone), [[60]]);
+    // Only the good one is in, and of the others all is still there.
+    assert_eq!((ring.len(), runs(&ring)), (1, vec![(a.id().0, 1)]));
+    drop((empty, foreign, shared, of_clone));
+    assert_eq!((a.in_use(), b.in_use()), (3, 0));
+    ring.release(1);
+    assert_eq!(a.in_use(), 0);
+}
+
+/// All lines of the pool, of 512, are at home and keep the invariant of free memory.
+fn whole(pool: &Pool) {
+    let mut lines = [std::mem::MaybeUninit::uninit(); 512];
+    assert_eq!(pool.fill(&mut lines, 512), 512);
+    for handle in lines {
+        // SAFETY: `fill` has initialised all 512; they are lines of this pool and this thread's.
+        let line = unsafe { handle.assume_init().line() };
+        assert!(line.is_simple() && line.next.get().is_none());
+        // SAFETY: as above: a whole mbuf, which goes home.
+        drop(unsafe { Mbuf::from_handle(handle.assume_init()) });
+    }
+}
+
+#[test]
+fn chains_go_home_whole_however_they_were_accepted() {
+    let (a, b) = (pool(512, 192, 8, 1), pool(64, 192, 0, 0));
+    let mut ring = TxShadowRing::new(64);
+    // Of 1 to 9 segments, the third of each fourth chain from elsewhere.
+    let mut packets = Batch::with_capacity(40);
+    for number in 0..40 {
+        let mut mbuf = batch(&a, 1).pop().unwrap();
+        for at in 0..number % 9 {
+            let pool = if number % 4 == 0 && at == 1 { &b } else { &a };
+            mbuf.chain(batch(pool, 1).pop().unwrap()).unwrap();
+        }
+        packets.push(mbuf).unwrap();
+    }
+    let out = (a.in_use(), b.in_use());
+    let mut push = ring.push(&mut packets, usize::MAX);
+    let taken = push.plain(|_, segments| segments.by_ref().count() != 99);
+    assert_eq!((taken, push.finish()), (40, 40));
+    assert_eq!((a.in_use(), b.in_use()), out);
+    ring.release(40);
+    assert_eq!((a.in_use(), b.in_use()), (0, 0));
+    whole(&a);
+
+    // Without one from elsewhere they go home together.
+    for _ in 0..100 {
+        let mut packets = batch(&a, 30);
+        for mbuf in packets.iter_mut().skip(1) {
+            mbuf.chain(batch(&a, 1).pop().unwrap()).unwrap();
+            mbuf.chain(batch(&a, 1).pop().unwrap()).unwrap();
+        }
+        assert_eq!(push_plain(&mut ring, &mut packets).len(), 30);
+        assert_eq!(ring.runs[ring.first_run as usize & 63].kind, Kind::Plain);
+        ring.release(30);
+        assert_eq!(a.in_use(), 0);
+    }
+    whole(&a);
+}
+
+#[test]
+fn a_packet_that_is_still_cloned_when_it_was_sent_goes_home_with_the_clone() {
+    let pool = pool(4, 192, 2, 1);
+    let mut ring = TxShadowRing::new(4);
+    let mut sent = batch(&pool, 1);
+    let clone = sent.as_mut_slice()[0].clone_shared(&pool).unwrap();
+    assert_eq!(push_all(&mut ring, &mut sent), [false]);
+    ring.release(1);
+    assert_eq!((pool.available(), clone.data().len()), (2, 60));
+    drop(clone);
+    assert_eq!(pool.available(), 4);
+}
+
+#[test]
+fn released_simple_packets_are_whole_when_they_are_allocated_again() {
+    let pool = pool(8, 192, 0, 0);
+    let mut ring = TxShadowRing::new(8);
+    let mut sent = batch(&pool, 8);
+    for mbuf in &mut sent {
+        mbuf.adj(30).unwrap();
+        mbuf.set_port(9);
+    }
+    push_all(&mut ring, &mut sent);
+    ring.release(8);
+    for mbuf in batch(&pool, 8) {
+        assert_eq!(
+            (mbuf.data_len(), mbuf.headroom(), mbuf.port()),
+            (60, 128, u16::MAX)
+        );
+    }
+}
+
+#[test]
+fn the_order_of_packets_survives_the_wrap_of_the_cursors() {
+    let pools = [pool(64, 192, 8, 1), pool(64, 192, 8, 1)];
+    let mut ring = TxShadowRing::with_cursor(16, u32::MAX - 40);
+    let in_flight = |pool: &Pool| pool.in_use();
+    for turn in 0..40 {
+        let pool = &pools[turn / 3 % 2];
+        let before = in_flight(pool);
+        let mut batch = batch(pool, 5);
+        push_all(&mut ring, &mut batch);
+        assert_eq!(in_flight(pool), before + 5);
+        // Keeps up to ten in flight.
+        ring.release(ring.len().saturating_sub(10));
+        assert_eq!(pools.iter().map(in_flight).sum::<u32>(), ring.len());
+    }
+    assert!(ring.tail < 1000);
+}
+
+#[test]
+fn packets_in_flight_can_be_freed_on_a_thread_that_never_saw_their_pool() {
+    let pool = pool(64, 192, 8, 2);
+    let mut ring = TxShadowRing::new(64);
+    push_all(&mut ring, &mut batch(&pool, 40));
+    let region = std::sync::Arc::downgrade(pool.region());
+    drop(pool);
+    std::thread::spawn(move || {
+        ring.release(39);
+        drop(ring);
+    })
+    .join()
+    .unwrap();
+    assert!(region.upgrade().is_none());
+}
+
+#[test]
+fn a_declining_caller_that_panics_loses_nothing() {
+    let pool = pool(8, 192, 0, 0);
+    let mut ring = TxShadowRing::new(8);
+    let mut batch = batch(&pool, 4);
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        push_while(&mut ring, &mut batch, 4, |mbuf, _| {
+            assert!(mbuf.data()[0] < 2);
+            true
+        })
+    }));
+    assert!(caught.is_err());
+    assert_eq!((ring.len(), batch.len()), (0, 4));
+}
