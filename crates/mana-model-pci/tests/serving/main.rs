@@ -1,0 +1,7 @@
+//! The device over vfio-user, judged byte by byte by a client of another house and the reference.
+
+mod channel;
+mod datapath;
+mod guest;
+mod hostile;
+mod lifecycle;
