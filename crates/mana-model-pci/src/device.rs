@@ -2,6 +2,7 @@
 //! set in motion.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mana_model::hardware::BusMemory;
 
@@ -15,8 +16,9 @@ use crate::registers::{self, Place};
 use crate::smc::{self, Message, Queues};
 use crate::trace::{Trace, test_event};
 
-/// Rounds of packets after one store: what is left then is the device thread's.
-const ROUNDS: usize = 16;
+/// How long packets are moved after one store: what is left then is the device thread's, so that the
+/// socket's thread hears the guest again.
+const TURN: Duration = Duration::from_millis(5);
 
 /// Everything that one lock guards.
 pub(crate) struct Device {
@@ -181,10 +183,9 @@ impl Device {
             return false;
         }
         self.function.doorbell(page, offset, value);
-        let mut rounds = 0;
+        let begun = Instant::now();
         while self.function.step() > 0 {
-            rounds += 1;
-            if rounds == ROUNDS {
+            if begun.elapsed() > TURN {
                 return true;
             }
         }

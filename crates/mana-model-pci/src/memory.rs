@@ -6,6 +6,8 @@
 //! loaded and stored, bytes are copied by them, and each access holds the lock that unmapping waits
 //! for.
 
+#![allow(unsafe_code)]
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;

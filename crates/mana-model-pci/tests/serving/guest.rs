@@ -319,8 +319,8 @@ fn counter() -> File {
 pub fn read_counter(mut file: &File) -> u64 {
     use std::io::Read;
     let mut count = [0; 8];
-    match file.read(&mut count) {
-        Ok(_) => u64::from_ne_bytes(count),
+    match file.read_exact(&mut count) {
+        Ok(()) => u64::from_ne_bytes(count),
         Err(error) => {
             assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
             0

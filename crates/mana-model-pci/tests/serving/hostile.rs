@@ -15,7 +15,7 @@ impl Dice {
         // Knuth's linear congruential generator of 64 bits.
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005);
         self.0 = self.0.wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 16 | self.0 << 48
+        self.0.rotate_right(16)
     }
 }
 
