@@ -30,6 +30,7 @@ mod mr {
     pub(super) const GPA: u32 = 1;
     pub(super) const GVA: u32 = 2;
     pub(super) const ZBVA: u32 = 4;
+    pub(super) const DM: u32 = 5;
 }
 
 impl Function {
@@ -88,6 +89,8 @@ impl Function {
             kinds::DESTROY_PD => self.destroy_domain(request.u64(40)),
             kinds::CREATE_MR => self.create_memory_region(request, answer),
             kinds::DESTROY_MR => self.destroy_memory_region(request.u64(40)),
+            kinds::ALLOC_DM => self.allocate_device_memory(request, answer),
+            kinds::DESTROY_DM => self.free_device_memory(request.u64(40)),
             kinds::QUERY_HWC_TIMEOUT => {
                 let asked = request.u32(40);
                 answer.u32(32, if asked == 0 { HWC_TIMEOUT } else { asked });
@@ -235,6 +238,7 @@ impl Function {
     fn create_memory_region(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Done {
         let domain = self.objects.domain(request.u64(40))?;
         let (kind, region) = (request.u32(48), request.u64(56));
+        let mut device = None;
         let (key, held) = match kind {
             mr::GPA => (self.hardware.register_all(domain)?, Held::default()),
             mr::GVA | mr::ZBVA => {
@@ -246,16 +250,25 @@ impl Function {
                 let key = self.hardware.register(domain, address, access, pages)?;
                 (key, self.regions.take_over(region))
             }
+            mr::DM => {
+                device = Some(region);
+                (
+                    self.register_device_memory(request, domain)?,
+                    Held::default(),
+                )
+            }
             _ => return Err(Failure::invalid(format!("memory region of type {kind}"))),
         };
-        let handle = self.objects.insert(Object::MemoryRegion { key, held });
+        let handle = self
+            .objects
+            .insert(Object::MemoryRegion { key, held, device });
         answer.u64(32, handle);
         answer.u32s(40, [key, key]);
         Ok(status::OK)
     }
 
     fn destroy_memory_region(&mut self, handle: u64) -> Done {
-        let Some(Object::MemoryRegion { key, held }) = self.objects.get(handle) else {
+        let Some(Object::MemoryRegion { key, held, .. }) = self.objects.get(handle) else {
             return Err(Failure::missing(format!("no memory region {handle:#x}")));
         };
         self.hardware.deregister(*key);

@@ -5,6 +5,7 @@
 //! can't be, with another status; either leaves a line in the log, and nothing changed. A request that
 //! is longer than its version has fields of a later version, which are skipped.
 
+mod device_memory;
 mod gdma;
 mod kinds;
 mod mana;

@@ -1,10 +1,12 @@
 //! What requests create, by handle.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mana_model::hardware::QueueIds;
 
 use super::Failure;
+use super::device_memory::DeviceMemory;
 use super::regions::Held;
 
 /// The first handle of an object.
@@ -24,10 +26,19 @@ pub(super) struct Registration {
 #[derive(Debug)]
 pub(super) enum Object {
     Domain(u32),
-    MemoryRegion { key: u32, held: Held },
+    MemoryRegion {
+        key: u32,
+        held: Held,
+        device: Option<u64>,
+    },
+    DeviceMemory(Arc<DeviceMemory>),
     WorkQueue(WorkQueue),
     Adapter,
-    RnicCq { adapter: u64, id: u32, held: Held },
+    RnicCq {
+        adapter: u64,
+        id: u32,
+        held: Held,
+    },
     RnicQp(RnicQp),
 }
 

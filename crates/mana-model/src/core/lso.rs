@@ -8,6 +8,8 @@ use crate::checksum::{checksum, fold, sum};
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
+/// Frames of a packet at most: the longest that Linux hands over, with the smallest MSS that TCP has.
+const MOST_FRAMES: usize = 8192;
 
 /// How a packet is cut. Offsets are in bytes from its start.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +63,9 @@ impl Cut {
         }
         if !oob.comp_tcp_csum() || oob.comp_udp_csum() || !v6 && !oob.comp_iphdr_csum() {
             return Err("checksums of IPv4 and TCP must be asked for, and no other");
+        }
+        if (packet.len() - payload).div_ceil(mss) > MOST_FRAMES {
+            return Err("more than 8192 frames");
         }
         if usize::from(oob.trans_off()) != tcp {
             return Err("trans_off is not the TCP header's");

@@ -77,7 +77,13 @@ pub(crate) struct Device {
     events: Vec<u32>,
     scratch: Vec<u8>,
     cooling: Cooling,
+    /// The send queue whose turn is next where a step ended before all had theirs.
+    first_sender: usize,
 }
+
+/// Bytes that are sent in a step, give or take a packet: whoever waits for the end of a step waits for
+/// milliseconds, whatever drivers hand over.
+const STEP_BYTES: usize = 32 << 20;
 
 /// Queue ids have 24 bits.
 const ID_MASK: u32 = 0xFF_FFFF;
@@ -126,6 +132,7 @@ impl Device {
             events: Vec::new(),
             scratch: Vec::new(),
             cooling: Cooling::None,
+            first_sender: 0,
         }
     }
 
@@ -471,9 +478,17 @@ impl Device {
     /// Sends and receives once around; returns the number of packets that moved.
     pub(crate) fn step(&mut self, links: &mut Links, first_port: usize) -> usize {
         let mut moved = 0;
-        for queue in &mut self.send_queues {
+        let mut budget = STEP_BYTES;
+        let queues = self.send_queues.len();
+        let first = std::mem::take(&mut self.first_sender);
+        for index in (0..queues).map(|index| (first + index) % queues) {
+            let queue = &mut self.send_queues[index];
             if queue.pending() == 0 || queue.disabled {
                 continue;
+            }
+            if budget == 0 {
+                self.first_sender = index;
+                break;
             }
             let port = queue.port;
             let mut sender = Sender {
@@ -483,6 +498,7 @@ impl Device {
                 findings: &mut self.findings,
                 events: &mut self.events,
                 scratch: &mut self.scratch,
+                budget: &mut budget,
             };
             moved += sender.run(queue, links);
         }

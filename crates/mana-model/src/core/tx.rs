@@ -29,6 +29,8 @@ pub(super) struct Sender<'a> {
     pub(super) findings: &'a mut Findings,
     pub(super) events: &'a mut Vec<u32>,
     pub(super) scratch: &'a mut Vec<u8>,
+    /// Bytes that may still be sent in this step.
+    pub(super) budget: &'a mut usize,
 }
 
 impl Sender<'_> {
@@ -36,7 +38,7 @@ impl Sender<'_> {
     /// WQEs.
     pub(super) fn run(&mut self, queue: &mut WorkQueue, links: &mut Links) -> usize {
         let mut done = 0;
-        while done < TURN && !queue.disabled && links.can_send(self.link) {
+        while done < TURN && *self.budget > 0 && !queue.disabled && links.can_send(self.link) {
             let wqe = match queue.peek(MAX_TX_SGES, self.findings) {
                 Ok(None) => break,
                 Ok(Some(wqe)) => wqe,
@@ -67,6 +69,7 @@ impl Sender<'_> {
                 }
             }
             queue.consume(&wqe);
+            *self.budget = self.budget.saturating_sub(self.scratch.len());
         }
         done
     }

@@ -416,6 +416,43 @@ fn rings_and_buffers_that_are_nowhere_stop_their_queue_and_nothing_else() {
     );
 }
 
+#[test]
+fn a_step_ends_soon_whatever_is_handed_over_and_no_queue_starves() {
+    let mut netdev = Netdev::new(&[LinkConfig::Sink { capture: false }], |_| ());
+    let mut queues = [(); 6].map(|()| netdev.queue(VPORT, 1, 0));
+    let address = netdev.guest.pages(10);
+    // Eight WQEs of 30 elements, 512 bytes each, of a mebibyte: too long to be sent, but gathered.
+    for queue in &mut queues {
+        let bytes = wqe(&short(queue, 0, 0), 0, &[(address, netdev.key, 0x8000); 30]);
+        for _ in 0..8 {
+            netdev.post(queue, &bytes);
+        }
+    }
+    let lengths: Vec<_> = std::iter::repeat_with(|| netdev.guest.function.step())
+        .take_while(|moved| *moved > 0)
+        .collect();
+    // 32 MiB, give or take a packet of 960 KiB.
+    assert_eq!(lengths, [35, 13]);
+    for queue in &mut queues {
+        assert_eq!(netdev.types(queue), [34; 8]);
+    }
+
+    // One packet must not become more frames than any driver sends.
+    let mut headers = frame(STATION, 54);
+    headers[12..15].copy_from_slice(&[0x08, 0x00, 0x45]);
+    headers[16..22].fill(0);
+    headers[23] = 6;
+    headers[46] = 0x50;
+    netdev.write(address, &headers);
+    let elements = [(address, netdev.key, 54), (address, netdev.key, 8193)];
+    let flags = 1 << 2 | 1 << 4 | 1 << 5;
+    let mut bytes = wqe(&short(&queues[0], flags, 34), 1 << 11 | 1 << 16, &elements);
+    bytes[3] = 54;
+    netdev.post(&mut queues[0], &bytes);
+    netdev.step();
+    assert_eq!(netdev.types(&mut queues[0]), [37]);
+}
+
 /// §6.9: which counter stands where, and which bit asks for it.
 #[test]
 fn statistics_stand_where_the_driver_reads_them() {

@@ -37,9 +37,14 @@ impl Memory {
 }
 
 impl BusMemory for Memory {
-    fn read(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
-        for (byte, at) in bytes.iter_mut().zip(address..) {
-            *byte = self.load(at & !7)?.to_le_bytes()[(at & 7) as usize];
+    fn read(&self, mut address: u64, mut bytes: &mut [u8]) -> Option<()> {
+        while !bytes.is_empty() {
+            let inside = (address & 7) as usize;
+            let now = bytes.len().min(8 - inside);
+            let word = self.load(address & !7)?.to_le_bytes();
+            let (piece, rest) = bytes.split_at_mut(now);
+            piece.copy_from_slice(&word[inside..inside + now]);
+            (bytes, address) = (rest, address + now as u64);
         }
         Some(())
     }

@@ -226,6 +226,48 @@ fn dma_regions_are_what_they_say_they_are() {
 }
 
 #[test]
+fn memory_of_the_device_is_registered_in_parts() {
+    let mut guest = guest();
+    let allocate = |length| Message::new(0x60, NO_DEVICE, 56, 40).u64(40, length);
+    let memory = guest.done(&allocate(0x2001)).u64(32);
+    let pd = guest.done(&Message::new(0x1D, NO_DEVICE, 48, 48)).u64(32);
+    let register = |memory, offset, length| {
+        let message = Message::new(0x1F, NO_DEVICE, 88, 48).versions(2, 1);
+        let message = message
+            .u64(40, pd)
+            .u32(48, 5)
+            .u64(56, memory)
+            .u64(64, offset);
+        message.u32(72, 3).u64(80, length)
+    };
+    let region = guest.done(&register(memory, 0xFFF, 0x1002)).u64(32);
+    for (handle, offset, length, status) in [
+        (memory, 0, 0x2002, 1),
+        (memory, 0x2001, 0, 1),
+        (memory, u64::MAX, 2, 1),
+        (region, 0, 1, 2),
+    ] {
+        assert_eq!(
+            guest.ask(&register(handle, offset, length)).status(),
+            status
+        );
+    }
+    assert_eq!(
+        guest.ask(&allocate(0xF_E000)).status(),
+        3,
+        "a mebibyte in all"
+    );
+    assert_eq!(guest.ask(&allocate(0)).status(), 1);
+    let free = Message::new(0x61, NO_DEVICE, 48, 32).u64(40, memory);
+    assert_eq!(guest.ask(&free).status(), 4);
+    guest.done(&Message::new(0x20, NO_DEVICE, 48, 32).u64(40, region));
+    guest.done(&free);
+    assert_eq!(guest.ask(&free).status(), 2);
+    guest.done(&Message::new(0x1E, NO_DEVICE, 48, 32).u64(40, pd));
+    assert!(guest.function.is_empty());
+}
+
+#[test]
 fn doorbell_pages_are_neighbours_from_an_aligned_first() {
     let mut guest = guest();
     let [_, _, first] = guest.register(MANA);
@@ -310,7 +352,7 @@ fn what_is_not_known_is_unsupported_and_what_is_cut_is_refused() {
         6,
         11,
         0x51,
-        0x60,
+        0x62,
         0xFFFF,
         0x2_0009,
         0x2_7801,
