@@ -21,8 +21,8 @@ pub struct Machine<'a> {
     pub folder: &'a Path,
     pub accel: Accel,
     pub memory: u32,
-    /// The socket of the device, relative to the folder.
-    pub device: Option<&'a str>,
+    /// The sockets of the device and of its model's control, relative to the folder.
+    pub device: Option<(&'a str, &'a str)>,
     pub shell: bool,
 }
 
@@ -86,7 +86,10 @@ impl Machine<'_> {
                 .args(["-chardev", "stdio,id=terminal,mux=on,signal=off"])
                 .args(["-device", "virtconsole,chardev=terminal"]);
         }
-        if let Some(socket) = self.device {
+        if let Some((socket, control)) = self.device {
+            command
+                .args(["-chardev", &format!("socket,id=model,path={control}")])
+                .args(["-device", "virtserialport,chardev=model,name=model"]);
             let device = serde_json::json!({
                 // The guest finds it at 0000:00:04.0.
                 "driver": "vfio-user-pci", "rombar": 0, "addr": "04.0",

@@ -121,7 +121,7 @@ impl Run<'_> {
             folder: self.folder.path(),
             accel,
             memory: self.options.memory,
-            device: server.as_ref().map(|_| Server::SOCKET),
+            device: server.as_ref().map(|_| (Server::SOCKET, Server::CONTROL)),
             shell,
         };
         let mut command = machine.command(self.trees)?;

@@ -37,6 +37,8 @@ impl Server {
         let socket = folder.path().join(Self::SOCKET);
         // Of a run before it, with another accelerator.
         let _gone = fs::remove_file(&socket);
+        let control = folder.path().join(Self::CONTROL);
+        let _gone = fs::remove_file(&control);
         let mut command = Command::new(mana);
         command
             .current_dir(folder.path())
@@ -50,7 +52,7 @@ impl Server {
             .map_err(|error| process::not_started(&command, &error))?;
         let mut server = Self { child, log };
         let until = Instant::now() + PATIENCE;
-        while !socket.exists() {
+        while !(socket.exists() && control.exists()) {
             if let Some(told) = server.ended() {
                 return Err(format!("the device cannot be served: {told}"));
             }
