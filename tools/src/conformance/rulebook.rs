@@ -14,7 +14,13 @@ use super::options::{Options, Target};
 
 /// Records and writes it on standard output. A model of one port gets a second one.
 pub fn record(options: &Options, control: Option<&Path>) -> Result<(), Error> {
-    let text = match &options.target {
+    let mut broken = None;
+    // A kernel that dies of a line does not take those before it along.
+    let mut tell = |line: &str| {
+        let written = writeln!(std::io::stdout(), "{line}");
+        broken = broken.take().or(written.err());
+    };
+    match &options.target {
         Target::Model { device, .. } => {
             let mut device = (**device).clone();
             device.ports.resize_with(2, PortConfig::default);
@@ -26,7 +32,7 @@ pub fn record(options: &Options, control: Option<&Path>) -> Result<(), Error> {
             let first = system.ib_devices().map_err(mana_pmd::Error::from)?;
             let pci = first.first().map(|device| device.pci);
             let pci = pci.ok_or(mana_pmd::Error::NoDevice)?;
-            rulebook::record(&*system, pci, &model)?
+            rulebook::record(&*system, pci, &model, &mut tell)?;
         }
         Target::Hardware { selector, .. } => {
             let pci = selector.pci.ok_or_else(|| {
@@ -37,11 +43,14 @@ pub fn record(options: &Options, control: Option<&Path>) -> Result<(), Error> {
                 Some(socket) => {
                     // A preloaded model begins, and listens, when it is first looked for.
                     uverbs_abi::System::ib_devices(&system).map_err(mana_pmd::Error::from)?;
-                    rulebook::record(&system, pci, &Client::connect(socket)?)?
+                    rulebook::record(&system, pci, &Client::connect(socket)?, &mut tell)?;
                 }
-                None => rulebook::record(&system, pci, &Steering::new(pci))?,
+                None => rulebook::record(&system, pci, &Steering::new(pci), &mut tell)?,
             }
         }
-    };
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    }
+    match broken {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }

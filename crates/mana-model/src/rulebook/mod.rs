@@ -12,8 +12,6 @@ mod program;
 mod request;
 mod situations;
 
-use std::fmt::Write;
-
 use uverbs_abi::ids::{MANA_DRIVER_IDS, PART_ID_RNIC};
 use uverbs_abi::{Errno, IbDevice, PciAddress, System, SystemError};
 
@@ -111,8 +109,8 @@ pub enum RulebookError {
     },
 }
 
-/// Tries every situation at the MANA device at `pci`, and tells what came of each: a line `operation:
-/// situation -> outcome`, the outcome being the error number's name, or `ok` and what was answered.
+/// Tries every situation at the MANA device at `pci`, and tells at once what came of each: a line
+/// `operation: situation -> outcome`, the outcome being the error number's name, or `ok` and what was answered.
 ///
 /// The device is removed and restored at the end. Nothing else changes.
 ///
@@ -123,7 +121,8 @@ pub fn record(
     system: &dyn System,
     pci: PciAddress,
     surroundings: &dyn Surroundings,
-) -> Result<String, RulebookError> {
+    tell: &mut dyn FnMut(&str),
+) -> Result<(), RulebookError> {
     let device = ethernet(system, pci)?;
     let program = Program::start(system, &device)?;
     let (ports, limits) = (program.ports(), program.limits);
@@ -137,10 +136,9 @@ pub fn record(
         device,
         surroundings,
         limits,
-        text: String::new(),
+        tell,
     };
-    situations::all(&mut recorder)?;
-    Ok(recorder.text)
+    situations::all(&mut recorder)
 }
 
 /// The function's ib device on which raw packet queues can be created: the only one of old kernels,
@@ -173,7 +171,7 @@ struct Recorder<'a> {
     device: IbDevice,
     surroundings: &'a dyn Surroundings,
     limits: Limits,
-    text: String,
+    tell: &'a mut dyn FnMut(&str),
 }
 
 impl Recorder<'_> {
@@ -196,7 +194,7 @@ impl Recorder<'_> {
             Err(Refused::Here(errno)) => name(errno),
             Err(Refused::Before(what, errno)) => format!("not tried: {what}: {}", name(errno)),
         };
-        let _infallible = writeln!(self.text, "{operation}: {situation} -> {outcome}");
+        (self.tell)(&format!("{operation}: {situation} -> {outcome}"));
     }
 
     /// The device again, which was away and may have come back under other names.

@@ -83,9 +83,7 @@ fn work_queues(recorder: &mut Recorder<'_>) -> Result<(), RulebookError> {
     wq("without a PD", &|p, pd| {
         Ok(p.create_wq(pd, p.cq()?)?.without(attr::WQ_PD))
     })?;
-    wq("without a CQ", &|p, pd| {
-        Ok(p.create_wq(pd, p.cq()?)?.without(attr::WQ_CQ))
-    })?;
+    // Without a CQ it is not tried: Linux 6.12 writes through an error pointer then.
     wq("of a PD that is not there", &|p, _| {
         p.create_wq(99, p.cq()?)
     })?;
