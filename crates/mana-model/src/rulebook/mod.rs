@@ -192,6 +192,7 @@ impl Recorder<'_> {
             Ok(answer) if answer.is_empty() => "ok".to_owned(),
             Ok(answer) => format!("ok {answer}"),
             Err(Refused::Here(errno)) => name(errno),
+            Err(Refused::Beyond(bytes)) => format!("ok, {bytes} bytes beyond its answer"),
             Err(Refused::Before(what, errno)) => format!("not tried: {what}: {}", name(errno)),
         };
         (self.tell)(&format!("{operation}: {situation} -> {outcome}"));

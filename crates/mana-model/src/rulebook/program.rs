@@ -80,7 +80,11 @@ impl Program {
 
     /// The operation that a situation is about.
     pub(super) fn run(&self, request: Request) -> Result<Answer, Refused> {
-        self.invoke(&request).map_err(Refused::Here)
+        let answer = self.invoke(&request)?;
+        match answer.beyond {
+            0 => Ok(answer),
+            beyond => Err(Refused::Beyond(beyond)),
+        }
     }
 
     /// Something that it needs.

@@ -7,6 +7,9 @@ use uverbs_abi::{Attribute, Call, Errno, Value};
 /// What is written into the bytes of an answer beforehand, so that those the kernel left alone show.
 pub(super) const UNTOUCHED: u8 = 0xA5;
 
+/// Bytes behind the room of an answer, in which it shows that the kernel went beyond.
+const BEYOND: usize = 1024;
+
 /// What an attribute of a request carries.
 #[derive(Debug, Clone)]
 pub(super) enum Argument {
@@ -78,7 +81,7 @@ impl Request {
             .attributes
             .iter()
             .map(|(_, _, argument)| match argument {
-                Argument::Out(bytes) => vec![UNTOUCHED; *bytes],
+                Argument::Out(bytes) => vec![UNTOUCHED; *bytes + BEYOND],
                 _ => Vec::new(),
             })
             .collect();
@@ -91,7 +94,7 @@ impl Request {
                 mandatory: *mandatory,
                 value: match argument {
                     Argument::In(bytes) => Value::In(bytes),
-                    Argument::Out(_) => Value::Out(room),
+                    Argument::Out(bytes) => Value::Out(&mut room[..*bytes]),
                     Argument::Const(value) => Value::Const(*value),
                     Argument::Handle(handle) => Value::Handle(*handle),
                     Argument::NewHandle => Value::NewHandle(u32::MAX),
@@ -110,6 +113,12 @@ impl Request {
                 _ => {}
             }
         }
+        for ((_, _, argument), room) in self.attributes.iter().zip(&rooms) {
+            if let Argument::Out(bytes) = argument {
+                let beyond = room[*bytes..].iter();
+                answer.beyond += beyond.filter(|byte| **byte != UNTOUCHED).count();
+            }
+        }
         Ok(answer)
     }
 }
@@ -121,6 +130,8 @@ pub(super) struct Answer {
     pub(super) handle: u32,
     /// The new file.
     pub(super) fd: Option<OwnedFd>,
+    /// Bytes written beyond the room of answers, which some kernels do not look at.
+    pub(super) beyond: usize,
     /// Bytes, by attribute.
     out: Vec<(u16, Vec<u8>)>,
 }
@@ -144,6 +155,8 @@ impl Answer {
 pub(super) enum Refused {
     /// The operation was refused.
     Here(Errno),
+    /// It was not, and so many bytes were written beyond the room of its answer.
+    Beyond(usize),
     /// Something that had to work before it, by name.
     Before(&'static str, Errno),
 }
