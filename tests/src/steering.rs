@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mana_model::rulebook::Surroundings;
 use uverbs_abi::{Errno, PciAddress};
@@ -64,6 +65,10 @@ impl Surroundings for Steering {
 
     fn restore(&self) -> Result<(), Errno> {
         self.driver("bind")
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(3)
     }
 }
 

@@ -178,6 +178,8 @@ pub mod attr {
     pub const QP_HANDLE: u16 = 0;
     /// QP CREATE: PD.
     pub const QP_PD: u16 = 2;
+    /// Handle of a shared receive queue.
+    pub const QP_SRQ: u16 = 3;
     /// QP CREATE: CQ of the send side.
     pub const QP_SEND_CQ: u16 = 4;
     /// QP CREATE: CQ of the receive side.
@@ -190,6 +192,8 @@ pub mod attr {
     pub const QP_CAP: u16 = 8;
     /// QP CREATE: type, const.
     pub const QP_TYPE: u16 = 9;
+    /// `IB_UVERBS_QP_CREATE_*`, 4 or 8 bytes in.
+    pub const QP_FLAGS: u16 = 10;
     /// QP CREATE: asynchronous event file, fd (optional).
     pub const QP_EVENT_FD: u16 = 12;
     /// QP CREATE: capabilities granted, out 20 bytes.

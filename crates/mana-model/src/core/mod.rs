@@ -157,11 +157,12 @@ impl Device {
         pd: PdId,
         address: u64,
         length: u64,
+        named: u64,
         access: u32,
     ) -> (MrId, u32) {
         // SAFETY: the caller's promise, passed on.
         let memory = unsafe { ProcessMemory::new(address, length) };
-        let key = self.mrs.add(pd, address, access, DmaSpace::Process(memory));
+        let key = self.mrs.add(pd, named, access, DmaSpace::Process(memory));
         (MrId(key), key)
     }
 

@@ -16,8 +16,10 @@ pub(crate) enum Kind {
     Flags,
     /// Bytes in whose size the command judges.
     Data,
-    /// At least so many bytes out.
+    /// Exactly so many bytes out.
     Out(usize),
+    /// At least so many bytes out.
+    Room(usize),
     /// 8 bytes inline.
     Const,
     /// An object.
@@ -135,6 +137,20 @@ impl<'c, 'a> Attributes<'c, 'a> {
         }
     }
 
+    /// An object's handle; `ENOENT` where the attribute is absent.
+    pub(crate) fn object(&self, id: u16) -> Result<u32, Errno> {
+        self.handle(id).ok_or(Errno::ENOENT)
+    }
+
+    /// Flags, of which only those in `known` may be set; none where the attribute is absent.
+    pub(crate) fn flags(&self, id: u16, known: u64) -> Result<u64, Errno> {
+        let mut bytes = [0; 8];
+        let given = self.bytes(id);
+        bytes[..given.len().min(8)].copy_from_slice(&given[..given.len().min(8)]);
+        let flags = u64::from_ne_bytes(bytes);
+        (flags & !known == 0).then_some(flags).ok_or(Errno::EINVAL)
+    }
+
     /// An object's handle; `None` where the attribute is absent.
     pub(crate) fn handle(&self, id: u16) -> Option<u32> {
         match self.value(id) {
@@ -201,7 +217,8 @@ fn fits(kind: Kind, value: &Value<'_>) -> bool {
         (Kind::In(size), Value::In(bytes)) => bytes.len() == size,
         (Kind::Flags, Value::In(bytes)) => matches!(bytes.len(), 4 | 8),
         (Kind::Const, Value::In(bytes)) => bytes.len() == 8,
-        (Kind::Out(size), Value::Out(room)) => room.len() >= size,
+        (Kind::Out(size), Value::Out(room)) => room.len() == size,
+        (Kind::Room(size), Value::Out(room)) => room.len() >= size,
         (Kind::Data, Value::In(_))
         | (Kind::Const, Value::Const(_))
         | (Kind::Handle, Value::Handle(_))
@@ -218,7 +235,7 @@ mod tests {
 
     const SPECS: &[Spec] = &[
         needs(1, Kind::In(4)),
-        takes(2, Kind::Out(4)),
+        takes(2, Kind::Room(4)),
         takes(3, Kind::Const),
     ];
 

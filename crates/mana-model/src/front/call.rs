@@ -35,14 +35,14 @@ impl Function {
         list: &mut [Attribute<'_>],
     ) -> Result<(), Errno> {
         let context = self.contexts.get_mut(&context).ok_or(Errno::EIO)?;
-        if context.gone {
-            return Err(Errno::EIO);
-        }
         if call.driver_id != self.driver_id {
             return Err(Errno::EINVAL);
         }
         let method = Method::of(call)?;
-        let attributes = Attributes::check(list, method.attributes())?;
+        let mut attributes = Attributes::check(list, method.attributes())?;
+        if context.gone {
+            return context.destroy_left(method, &mut attributes);
+        }
         let kernel = Kernel {
             rules: self.rules,
             limits: &self.limits,
@@ -61,7 +61,9 @@ impl Kernel<'_> {
     /// That of [`uverbs_abi::Transport::invoke`].
     unsafe fn run(mut self, method: Method, mut call: Attributes<'_, '_>) -> Result<(), Errno> {
         let call = &mut call;
-        if !self.context.ready && !matches!(method, Method::GetContext | Method::InvokeWrite) {
+        let without = matches!(method, Method::GetContext | Method::InvokeWrite);
+        // A context that was not asked for has no objects, and that is found out first.
+        if !self.context.ready && !without && !method.destroys() {
             return Err(Errno::EINVAL);
         }
         match method {

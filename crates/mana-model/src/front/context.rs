@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use uverbs_abi::ids::{EVENT_DEVICE_FATAL, EVENT_PORT_ACTIVE, EVENT_PORT_ERR};
+use uverbs_abi::ids::{EVENT_DEVICE_FATAL, EVENT_PORT_ACTIVE, EVENT_PORT_ERR, attr};
 use uverbs_abi::{DoorbellKind, Errno, wire};
 use zerocopy::IntoBytes;
 
+use super::attributes::Attributes;
 use super::doorbells::Cells;
 use super::events::EventFile;
 use super::handles::Handles;
 use super::machine::KernelPort;
+use super::methods::Method;
 use super::objects::{Object, Qp};
 use super::rules::{IbKind, Rules};
 use crate::core::Device;
@@ -26,6 +28,9 @@ pub(crate) struct Context {
     pub(crate) ready: bool,
     /// Its device went away: every call is answered by `EIO`, for ever.
     pub(crate) gone: bool,
+    /// Objects that there were when the device went away. The kernel has destroyed them, and lets the
+    /// program do so once more.
+    left: Vec<u32>,
     pub(crate) objects: Handles<Object>,
     /// Completion channels that the program or a CQ still holds.
     pub(crate) channels: Vec<Arc<EventFile>>,
@@ -41,6 +46,7 @@ impl Context {
             rules,
             ready: false,
             gone: false,
+            left: Vec::new(),
             objects: Handles::default(),
             channels: Vec::new(),
             async_files: Vec::new(),
@@ -87,6 +93,29 @@ impl Context {
         }
     }
 
+    /// The device is gone, and every object with it.
+    pub(crate) fn disassociate(&mut self, device: &mut Device, ports: &mut [KernelPort]) {
+        self.gone = true;
+        self.left = self.objects.iter().map(|(handle, _)| handle).collect();
+        self.destroy_all(device, ports);
+    }
+
+    /// A call after that: what destroys works once for each object, all else is `EIO`.
+    pub(crate) fn destroy_left(
+        &mut self,
+        method: Method,
+        call: &mut Attributes<'_, '_>,
+    ) -> Result<(), Errno> {
+        if !method.destroys() {
+            return Err(Errno::EIO);
+        }
+        let handle = call.object(attr::DESTROY_HANDLE)?;
+        let place = self.left.iter().position(|left| *left == handle);
+        self.left.swap_remove(place.ok_or(Errno::ENOENT)?);
+        call.put(attr::DESTROY_RESP, &wire::DestroyCqResp::default());
+        Ok(())
+    }
+
     /// DEVICE_FATAL into every asynchronous event file.
     pub(crate) fn device_fatal(&self) {
         for file in &self.async_files {
@@ -127,7 +156,12 @@ impl Context {
     pub(crate) fn destroy(&mut self, handle: u32, device: &mut Device, ports: &mut [KernelPort]) {
         match self.objects.remove(handle) {
             None | Some(Object::Table(_)) => {}
-            Some(Object::Pd(pd)) => device.destroy_pd(pd.id),
+            Some(Object::Pd(pd)) => {
+                device.destroy_pd(pd.id);
+                for port in ports.iter_mut() {
+                    port.configured = port.configured.filter(|domain| *domain != pd.id);
+                }
+            }
             Some(Object::Mr(mr)) => device.destroy_mr(mr.id),
             Some(Object::Cq(cq)) => device_drops(device, cq.region),
             Some(Object::Wq(wq)) => device_drops(device, wq.region),

@@ -168,8 +168,8 @@ unsafe fn lift<'a>(slot: &'a Slot, spec: Option<&Spec>) -> Result<Value<'a>, Err
             // SAFETY: the caller promises `len` readable bytes at the address.
             Value::In(unsafe { slice::from_raw_parts(address, len) })
         }
-        Some(Kind::Out(_)) if len == 0 => Value::Out(&mut []),
-        Some(Kind::Out(_)) => {
+        Some(Kind::Out(_) | Kind::Room(_)) if len == 0 => Value::Out(&mut []),
+        Some(Kind::Out(_) | Kind::Room(_)) => {
             if address.is_null() {
                 return Err(Errno::EFAULT);
             }

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::presence::Return;
 use super::rules::{IbKind, Rules};
 use crate::config::{DeviceConfig, Limits, PortConfig, default_mac, default_pci};
-use crate::core::Device;
+use crate::core::{Device, PdId};
 use crate::faults::Fault;
 use crate::links::{Links, Look};
 use crate::model::ObjectCounts;
@@ -70,6 +70,8 @@ pub(crate) struct KernelPort {
     pub(crate) link_up: bool,
     /// Context and PD handle that own the vPort for sending.
     pub(crate) vport_owner: Option<(u32, u32)>,
+    /// The domain that the device has for the port's queues, until it is destroyed.
+    pub(crate) configured: Option<PdId>,
 }
 
 impl KernelPort {
@@ -329,6 +331,7 @@ fn kernel_ports(index: usize, pci: PciAddress, config: &DeviceConfig) -> Vec<Ker
             },
             link_up: true,
             vport_owner: None,
+            configured: None,
         }
     };
     config.ports.iter().enumerate().map(with_number).collect()

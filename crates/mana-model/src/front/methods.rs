@@ -46,6 +46,19 @@ impl Method {
         })
     }
 
+    /// Whether it destroys an object.
+    pub(crate) const fn destroys(self) -> bool {
+        matches!(
+            self,
+            Self::DestroyPd
+                | Self::DestroyCq
+                | Self::DestroyQp
+                | Self::DestroyMr
+                | Self::DestroyTable
+                | Self::DestroyWq
+        )
+    }
+
     /// The attributes it takes.
     pub(crate) const fn attributes(self) -> &'static [Spec] {
         match self {
@@ -65,22 +78,25 @@ impl Method {
 
 const INVOKE_WRITE: &[Spec] = &[
     takes(attr::CORE_IN, Kind::Data),
-    takes(attr::CORE_OUT, Kind::Out(0)),
+    takes(attr::CORE_OUT, Kind::Room(0)),
     needs(attr::WRITE_CMD, Kind::Const),
     takes(attr::UHW_IN, Kind::Data),
-    takes(attr::UHW_OUT, Kind::Out(0)),
+    takes(attr::UHW_OUT, Kind::Room(0)),
 ];
 
 const QUERY_PORT: &[Spec] = &[
     needs(attr::PORT_NUM, Kind::Const),
-    needs(attr::PORT_RESP, Kind::Out(size_of::<wire::QueryPortResp>())),
+    needs(
+        attr::PORT_RESP,
+        Kind::Room(size_of::<wire::QueryPortResp>()),
+    ),
 ];
 
 const GET_CONTEXT: &[Spec] = &[
     takes(attr::CONTEXT_NUM_COMP_VECTORS, Kind::Out(4)),
     takes(attr::CONTEXT_CORE_SUPPORT, Kind::Out(8)),
     takes(attr::UHW_IN, Kind::Data),
-    takes(attr::UHW_OUT, Kind::Out(0)),
+    takes(attr::UHW_OUT, Kind::Room(0)),
 ];
 
 const ALLOC_ASYNC_EVENT: &[Spec] = &[needs(attr::ASYNC_FD, Kind::NewFd)];
@@ -110,7 +126,7 @@ const CREATE_CQ: &[Spec] = &[
     needs(attr::CQ_RESP_CQE, Kind::Out(4)),
     takes(attr::CQ_EVENT_FD, Kind::Fd),
     takes(attr::UHW_IN, Kind::Data),
-    takes(attr::UHW_OUT, Kind::Out(0)),
+    takes(attr::UHW_OUT, Kind::Room(0)),
 ];
 
 const CREATE_WQ: &[Spec] = &[
@@ -127,21 +143,23 @@ const CREATE_WQ: &[Spec] = &[
     needs(attr::WQ_RESP_MAX_SGE, Kind::Out(4)),
     takes(attr::WQ_RESP_WQ_NUM, Kind::Out(4)),
     takes(attr::UHW_IN, Kind::Data),
-    takes(attr::UHW_OUT, Kind::Out(0)),
+    takes(attr::UHW_OUT, Kind::Room(0)),
 ];
 
 const CREATE_QP: &[Spec] = &[
     needs(attr::QP_HANDLE, Kind::NewHandle),
     takes(attr::QP_PD, Kind::Handle),
+    takes(attr::QP_SRQ, Kind::Handle),
     takes(attr::QP_SEND_CQ, Kind::Handle),
     takes(attr::QP_RECV_CQ, Kind::Handle),
     takes(attr::QP_IND_TABLE, Kind::Handle),
     needs(attr::QP_USER_HANDLE, Kind::In(8)),
     needs(attr::QP_CAP, Kind::In(size_of::<wire::QpCap>())),
     needs(attr::QP_TYPE, Kind::Const),
+    takes(attr::QP_FLAGS, Kind::Flags),
     takes(attr::QP_EVENT_FD, Kind::Fd),
-    needs(attr::QP_RESP_CAP, Kind::Out(size_of::<wire::QpCap>())),
+    needs(attr::QP_RESP_CAP, Kind::Room(size_of::<wire::QpCap>())),
     takes(attr::QP_RESP_QP_NUM, Kind::Out(4)),
     takes(attr::UHW_IN, Kind::Data),
-    takes(attr::UHW_OUT, Kind::Out(0)),
+    takes(attr::UHW_OUT, Kind::Room(0)),
 ];

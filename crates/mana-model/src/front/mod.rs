@@ -4,7 +4,8 @@
 //! the only place where calls and doorbell mappings are counted and made to fail; [`call`] runs one
 //! method over the state of [`machine`], [`context`] and [`objects`]; [`send`], [`receive`], [`cq`],
 //! [`write`] and [`query`] are the methods. [`node`] is a context for unmodified programs, whose
-//! ioctls [`lift`] reads back into calls. [`presence`] lets devices go and come back. What differs between kernels stands in [`rules`].
+//! ioctls [`lift`] reads back into calls. [`presence`] lets devices go and come back. [`pages`] finds out
+//! whether memory that a program names is there. What differs between kernels stands in [`rules`].
 
 mod attributes;
 mod call;
@@ -18,6 +19,7 @@ pub(crate) mod machine;
 mod methods;
 pub(crate) mod node;
 mod objects;
+mod pages;
 mod presence;
 mod query;
 mod receive;

@@ -140,8 +140,7 @@ impl Function {
     fn disappear(&mut self) {
         self.ib_devices.clear();
         for context in self.contexts.values_mut().filter(|context| !context.gone) {
-            context.gone = true;
-            context.destroy_all(&mut self.device, &mut self.ports);
+            context.disassociate(&mut self.device, &mut self.ports);
             // The kernel ends them: whoever sleeps on one wakes.
             context.channels.clear();
             context.device_fatal();

@@ -11,9 +11,13 @@ const PAGE_SIZES: u64 = 0x3F_F000;
 /// `IB_PORT_PHYS_STATE_LINK_UP` and `_DISABLED`.
 const PHYS_LINK_UP: u8 = 5;
 const PHYS_DISABLED: u8 = 3;
-/// `IB_WIDTH_4X`, `IB_SPEED_EDR`: 100 Gbit/s.
-const WIDTH_4X: u8 = 2;
-const SPEED_EDR: u8 = 32;
+/// `IB_WIDTH_1X`, `IB_SPEED_SDR`.
+const WIDTH_1X: u8 = 1;
+const SPEED_SDR: u8 = 1;
+/// `gid_tbl_len`.
+const GIDS: u32 = 16;
+/// Behind the link layer: `IB_UVERBS_QPF_GRH_REQUIRED` in the flags, and the speed in the wider field.
+const GRH_REQUIRED_AND_SDR: [u8; 10] = [1, 0, 0, 0, 0, 0, 1, 0, 0, 0];
 /// `IB_MTU_4096`.
 const MTU_4096: u8 = 5;
 /// `IB_LINK_LAYER_INFINIBAND`: the core's guess where the driver says nothing.
@@ -47,8 +51,9 @@ impl Kernel<'_> {
     }
 
     pub(crate) fn ex_query_device(&mut self, call: &mut Attributes<'_, '_>) -> Result<(), Errno> {
-        let request: wire::ExQueryDevice = call.read(attr::CORE_IN)?;
-        if request.comp_mask != 0 || request.reserved != 0 {
+        let known = size_of::<wire::ExQueryDevice>();
+        let asked = call.bytes(attr::CORE_IN).iter().take(known);
+        if asked.copied().any(|byte| byte != 0) {
             return Err(Errno::EINVAL);
         }
         let whole = size_of::<wire::ExQueryDeviceResp>();
@@ -76,6 +81,8 @@ impl Kernel<'_> {
         let (netdev, active) = (&self.ports[port].netdev, self.ports[port].is_active());
         let answer = wire::QueryPortResp {
             max_msg_sz: 0,
+            // One key.
+            unused1: [1, 0, 0],
             state: if active {
                 PORT_STATE_ACTIVE
             } else {
@@ -83,11 +90,20 @@ impl Kernel<'_> {
             },
             max_mtu: MTU_4096,
             active_mtu: mtu_number(netdev.mtu),
-            active_width: WIDTH_4X,
-            active_speed: SPEED_EDR,
             phys_state: if active { PHYS_LINK_UP } else { PHYS_DISABLED },
             link_layer: ETHERNET,
             ..wire::QueryPortResp::default()
+        };
+        // What only a port of RoCE has: a table of GIDs, and a width and speed.
+        let answer = match self.rules.first_port_is_roce && port == 0 {
+            true => wire::QueryPortResp {
+                unused0: [0, 0, GIDS],
+                active_width: WIDTH_1X,
+                active_speed: SPEED_SDR,
+                unused3: GRH_REQUIRED_AND_SDR,
+                ..answer
+            },
+            false => answer,
         };
         call.put(attr::PORT_RESP, &answer);
         Ok(())

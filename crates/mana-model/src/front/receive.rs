@@ -12,6 +12,8 @@ use crate::core::{ALL_HASHES, Steering};
 
 /// Entries of the hardware's indirection table (§3.8).
 const TABLE: usize = 64;
+/// `IB_UVERBS_WQ_FLAGS_*`.
+const WQ_FLAGS: u64 = 0xF;
 /// Bytes of the Toeplitz key.
 const KEY: usize = 40;
 
@@ -28,6 +30,7 @@ impl Kernel<'_> {
         let cq = call.handle(attr::WQ_CQ).ok_or(Errno::EINVAL)?;
         self.context.objects.pd(pd)?;
         self.context.objects.cq(cq)?;
+        call.flags(attr::WQ_FLAGS, WQ_FLAGS)?;
         self.context.check_async_file(call.fd(attr::WQ_EVENT_FD))?;
         if call.constant(attr::WQ_TYPE)? != WQT_RQ {
             return Err(Errno::EINVAL);
@@ -63,8 +66,12 @@ impl Kernel<'_> {
         cap: &wire::QpCap,
     ) -> Result<u32, Errno> {
         let wqs = self.context.objects.table(table)?.wqs.clone();
-        if cap.max_send_wr != 0 || cap.max_recv_wr != 0 || cap.max_recv_sge != 0 {
+        if cap.max_recv_wr != 0 || cap.max_recv_sge != 0 {
             return Err(Errno::EINVAL);
+        }
+        // Who wants to send needs a CQ for it.
+        if cap.max_send_wr != 0 {
+            call.object(attr::QP_SEND_CQ)?;
         }
         let whole = size_of::<wire::CreateQpRss>();
         let request: wire::CreateQpRss = call.driver_in(whole, self.rules.strict_driver_data)?;
@@ -76,6 +83,8 @@ impl Kernel<'_> {
             return Err(Errno::EINVAL);
         }
         let holds_vport = self.check_rss_pd(pd, port)?;
+        self.check_configured(port)?;
+        self.check_room(call)?;
         let queues = self.create_receive_queues(pd, port, &wqs)?;
         let steering = Steering {
             table: std::array::from_fn(|entry| queues[entry % queues.len()].rq_id),

@@ -29,9 +29,11 @@ pub(crate) struct Rules {
     pub(crate) rnic_cq_flag: bool,
     /// Whether changes of the netdev's state are asynchronous events of the port (§4.9).
     pub(crate) port_events: bool,
-    /// Whether a CQ that serves a queue is refused for a second one; otherwise the device refuses
-    /// it, as its ring was used up (§4.10).
-    pub(crate) cq_serves_one: bool,
+    /// Whether a QP without room for the driver's answer is refused.
+    pub(crate) answer_needs_room: bool,
+    /// Whether the first port says of itself what a port of RoCE does, as it does where one ib device
+    /// is for both.
+    pub(crate) first_port_is_roce: bool,
     /// Whether CQs have an event queue, without which completion channels stay silent (§4.10).
     pub(crate) cq_events: bool,
     /// Whether CREATE_CQ answers driver data (§4.10, rdma-core v53).
@@ -87,11 +89,12 @@ const KERNEL_6_12: Rules = Rules {
     rss_needs_raw_qp: false,
     one_rss_qp: false,
     access: LOCAL_WRITE_TO_REMOTE_READ,
-    access_optional: 0,
+    access_optional: OPTIONAL,
     strict_driver_data: false,
     rnic_cq_flag: true,
     port_events: false,
-    cq_serves_one: true,
+    answer_needs_room: true,
+    first_port_is_roce: true,
     cq_events: true,
     create_cq_answer: true,
     coalescing: true,
@@ -125,7 +128,8 @@ const KERNEL_7_3: Rules = Rules {
     strict_driver_data: true,
     rnic_cq_flag: false,
     port_events: true,
-    cq_serves_one: true,
+    answer_needs_room: false,
+    first_port_is_roce: false,
     cq_events: true,
     create_cq_answer: true,
     coalescing: true,
@@ -136,7 +140,6 @@ const KERNEL_7_3: Rules = Rules {
 /// mana_ib as it was merged in 6.2, which is what Azure's 5.15 has.
 const KERNEL_5_15_AZURE: Rules = Rules {
     rnic_cq_flag: false,
-    cq_serves_one: false,
     cq_events: false,
     create_cq_answer: false,
     coalescing: false,

@@ -9,6 +9,8 @@ use super::objects::{Object, Qp, RawQp, Vport};
 
 /// Segments of a send WQE (§2.1).
 const MAX_SEND_SGE: u32 = 30;
+/// `IB_UVERBS_QP_CREATE_*` that the core takes.
+const QP_FLAGS: u64 = 1 << 1 | 1 << 8 | 1 << 9 | 1 << 11 | 1 << 12;
 
 impl Kernel<'_> {
     /// # Safety
@@ -17,22 +19,27 @@ impl Kernel<'_> {
     /// until the QP is destroyed.
     pub(crate) unsafe fn create_qp(&mut self, call: &mut Attributes<'_, '_>) -> Result<(), Errno> {
         let cap: wire::QpCap = call.read(attr::QP_CAP)?;
-        let pd = call.handle(attr::QP_PD).ok_or(Errno::EINVAL)?;
+        let pd = call.object(attr::QP_PD)?;
         self.context.objects.pd(pd)?;
         self.context.check_async_file(call.fd(attr::QP_EVENT_FD))?;
-        let cqs = [attr::QP_SEND_CQ, attr::QP_RECV_CQ].map(|id| call.handle(id));
         let table = call.handle(attr::QP_IND_TABLE);
+        call.flags(attr::QP_FLAGS, QP_FLAGS)?;
+        if call.handle(attr::QP_SRQ).is_some() {
+            return Err(Errno::EINVAL);
+        }
         if call.constant(attr::QP_TYPE)? != QPT_RAW_PACKET || !self.context.kind.ethernet {
             return Err(Errno::EINVAL);
         }
-        let handle = match (table, cqs) {
-            (Some(table), [None, None]) => self.create_rss_qp(call, pd, table, &cap)?,
-            (None, [Some(send), Some(receive)]) => {
+        let handle = match table {
+            Some(_) if call.handle(attr::QP_RECV_CQ).is_some() => return Err(Errno::EINVAL),
+            Some(table) => self.create_rss_qp(call, pd, table, &cap)?,
+            None => {
+                let receive = call.object(attr::QP_RECV_CQ)?;
                 self.context.objects.cq(receive)?;
+                let send = call.object(attr::QP_SEND_CQ)?;
                 // SAFETY: the caller's promise, passed on.
                 unsafe { self.create_raw_qp(call, pd, send, &cap) }?
             }
-            _ => return Err(Errno::EINVAL),
         };
         call.put_handle(attr::QP_HANDLE, handle);
         call.put(attr::QP_RESP_CAP, &cap);
@@ -58,6 +65,7 @@ impl Kernel<'_> {
         if cap.max_send_wr > self.limits.max_qp_wr || cap.max_send_sge > MAX_SEND_SGE {
             return Err(Errno::EINVAL);
         }
+        self.check_room(call)?;
         let tx_vp_offset = self.take_vport(pd, port)?;
         // SAFETY: the caller's promise, passed on.
         let queue = unsafe { self.create_send_queue(pd, cq, port, &request) };
@@ -91,6 +99,7 @@ impl Kernel<'_> {
         request: &wire::CreateQp,
     ) -> Result<(u32, u32), Errno> {
         let pd = self.context.objects.pd(pd)?.id;
+        self.check_configured(port)?;
         // SAFETY: the caller's promise, passed on.
         let ring = unsafe { self.pin(request.sq_buf_addr, u64::from(request.sq_buf_size)) }?;
         let queue = self.cq_ring(cq).and_then(|cq_ring| {
@@ -120,11 +129,29 @@ impl Kernel<'_> {
         }
         let offset = self.device.configure_vport_tx(port, pd.id, self.context.id);
         state.vport_owner = Some((self.context.id, pd_handle));
+        state.configured = Some(pd.id);
         pd.vport = Some(Vport {
             port,
             offset,
             users: 1,
         });
         Ok(offset)
+    }
+
+    /// `EPROTO` from the device where nobody has taken the port for its queues (§4.5).
+    pub(crate) fn check_configured(&self, port: usize) -> Result<(), Errno> {
+        let port = &self.ports[port];
+        match port.netdev.up || port.configured.is_some() {
+            true => Ok(()),
+            false => Err(Errno::EPROTO),
+        }
+    }
+
+    /// `EFAULT` where the kernel wants room for what the driver answers of a QP, and there is none.
+    pub(crate) fn check_room(&self, call: &Attributes<'_, '_>) -> Result<(), Errno> {
+        match self.rules.answer_needs_room && call.room(attr::UHW_OUT) == 0 {
+            true => Err(Errno::EFAULT),
+            false => Ok(()),
+        }
     }
 }

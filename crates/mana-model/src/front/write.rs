@@ -4,7 +4,7 @@
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
-use uverbs_abi::ids::{attr, write_cmd};
+use uverbs_abi::ids::{WRITE_CMD_EXTENDED, attr, write_cmd};
 use uverbs_abi::{Errno, wire};
 use zerocopy::FromBytes;
 
@@ -12,9 +12,18 @@ use super::attributes::Attributes;
 use super::call::Kernel;
 use super::events::EventFile;
 use super::objects::{Mr, Object, Pd, Table};
+use super::pages;
 
 /// Largest logarithm of a table that the core takes (`IB_USER_VERBS_MAX_LOG_IND_TBL_SIZE`).
 const MAX_LOG_TABLE: u32 = 13;
+/// `IB_USER_VERBS_CMD_COMMAND_MASK`.
+const COMMAND: u32 = 0xFF;
+/// `IB_ACCESS_SUPPORTED`: ten bits and the optional ones.
+const KNOWN_ACCESS: u32 = 0x3FF0_03FF;
+/// `IB_ACCESS_ON_DEMAND`, `_FLUSH_GLOBAL`, `_FLUSH_PERSISTENT`: for devices that say that they can.
+const WITH_CAPABILITY: u32 = 0x340;
+/// The bits for which the kernel wants the memory to be writable (`ib_access_writable`).
+const WRITING: u32 = 1 | 2 | 8 | 16;
 /// `IB_ACCESS_LOCAL_WRITE`, `_REMOTE_WRITE`, `_REMOTE_ATOMIC`.
 const LOCAL_WRITE: u32 = 1;
 const REMOTE_WRITE_OR_ATOMIC: u32 = 2 | 8;
@@ -27,8 +36,11 @@ impl Kernel<'_> {
         &mut self,
         call: &mut Attributes<'_, '_>,
     ) -> Result<(), Errno> {
-        let command = u32::try_from(call.constant(attr::WRITE_CMD)?);
-        let command = command.map_err(|_| Errno::EOPNOTSUPP)?;
+        let command = call.constant(attr::WRITE_CMD)?;
+        let command = u32::try_from(command).map_err(|_| Errno::EINVAL)?;
+        if command & !(WRITE_CMD_EXTENDED | COMMAND) != 0 {
+            return Err(Errno::EINVAL);
+        }
         let (request, response) = sizes(command).ok_or(Errno::EOPNOTSUPP)?;
         // Before anything else: this is what makes probing the driver id possible (§5.4).
         if call.bytes(attr::CORE_IN).len() < request || call.room(attr::CORE_OUT) < response {
@@ -72,23 +84,27 @@ impl Kernel<'_> {
         if request.length == 0 || end.is_none() || !same_offset {
             return Err(Errno::EINVAL);
         }
-        // Kernels allow it; this device keeps memory at the program's own addresses.
-        if request.start != request.hca_va {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        let access = request.access_flags & !self.rules.access_optional;
+        let access = request.access_flags;
         let remote_without_local =
             access & REMOTE_WRITE_OR_ATOMIC != 0 && access & LOCAL_WRITE == 0;
-        if access & !self.rules.access != 0 || remote_without_local {
+        if access & !KNOWN_ACCESS != 0 || remote_without_local {
             return Err(Errno::EINVAL);
         }
         let pd = self.context.objects.pd(request.pd_handle)?.id;
+        if access & WITH_CAPABILITY != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let access = access & !self.rules.access_optional;
+        if access & !self.rules.access != 0 {
+            return Err(Errno::EINVAL);
+        }
+        pages::populate(request.start, request.length, access & WRITING != 0)?;
         // SAFETY: the caller promises that the memory stays mapped and unreferenced until the MR is
         // destroyed. `Context::destroy` removes it from the device under the lock of every step, so
         // no access happens after the destroy returned.
         let (id, lkey) = unsafe {
             self.device
-                .create_mr(pd, request.start, request.length, access)
+                .create_mr(pd, request.start, request.length, request.hca_va, access)
         };
         let mr_handle = self.context.objects.insert(Object::Mr(Mr {
             id,
@@ -128,7 +144,11 @@ impl Kernel<'_> {
         }
         let bytes = &call.bytes(attr::CORE_IN)[size_of::<wire::CreateRwqIndTbl>()..];
         let wqs = <[u32]>::ref_from_prefix_with_elems(bytes, 1 << request.log_ind_tbl_size);
-        let wqs = wqs.map_err(|_| Errno::ENOSPC)?.0.to_vec();
+        let (wqs, beyond) = wqs.map_err(|_| Errno::ENOSPC)?;
+        if beyond.iter().any(|&byte| byte != 0) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let wqs = wqs.to_vec();
         for &wq in &wqs {
             self.context.objects.wq(wq)?;
         }
@@ -151,8 +171,8 @@ fn sizes(command: u32) -> Option<(usize, usize)> {
             size_of::<wire::ResponseSlot>(),
             size_of::<wire::QueryDeviceResp>(),
         ),
-        // Up to and with `response_length`.
-        write_cmd::EX_QUERY_DEVICE => (size_of::<wire::ExQueryDevice>(), 184),
+        // What it is not given is zero, and it tells what there is room for.
+        write_cmd::EX_QUERY_DEVICE => (0, 0),
         write_cmd::ALLOC_PD => (
             size_of::<wire::ResponseSlot>(),
             size_of::<wire::AllocPdResp>(),

@@ -12,6 +12,8 @@ mod program;
 mod request;
 mod situations;
 
+use std::time::Duration;
+
 use uverbs_abi::ids::{MANA_DRIVER_IDS, PART_ID_RNIC};
 use uverbs_abi::{Errno, IbDevice, PciAddress, System, SystemError};
 
@@ -42,6 +44,9 @@ pub trait Surroundings {
     ///
     /// The kernel's error number.
     fn restore(&self) -> Result<(), Errno>;
+
+    /// How long after one of these an event may come. Where none comes, it is waited for so long.
+    fn patience(&self) -> Duration;
 }
 
 /// The first device of a model.
@@ -57,6 +62,11 @@ impl Surroundings for Model {
     fn restore(&self) -> Result<(), Errno> {
         Model::restore(self, 0)
     }
+
+    fn patience(&self) -> Duration {
+        // They are there when the call returns.
+        Duration::ZERO
+    }
 }
 
 /// The first device of a model in another process.
@@ -71,6 +81,10 @@ impl Surroundings for Client {
 
     fn restore(&self) -> Result<(), Errno> {
         told(Client::restore(self, 0))
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::ZERO
     }
 }
 

@@ -12,11 +12,6 @@ use super::super::request::Refused;
 use super::super::{Recorder, RulebookError};
 use super::context;
 
-/// Longest that is waited for an event that comes.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest that is waited whether one comes.
-const QUIET: Duration = Duration::from_secs(1);
-
 pub(super) fn record(recorder: &mut Recorder<'_>) -> Result<(), RulebookError> {
     let surroundings = recorder.surroundings;
     let up = |up| surroundings.set_netdev_up(0, up);
@@ -29,7 +24,7 @@ pub(super) fn record(recorder: &mut Recorder<'_>) -> Result<(), RulebookError> {
     recorder.line("netdev UP", "without a raw QP", outcome);
     let outcome = events.as_ref().map_or_else(
         |_| Err(Refused::Before("ASYNC_EVENT ALLOC", Errno::EBADF)),
-        |events| Ok(events_of(events, QUIET)),
+        |events| Ok(events_of(events, surroundings.patience())),
     );
     recorder.line("netdev UP", "its events", outcome);
     let outcome = program.run(program.query_port(1));
@@ -88,10 +83,10 @@ pub(super) fn record(recorder: &mut Recorder<'_>) -> Result<(), RulebookError> {
     Ok(())
 }
 
-/// The types of the events that come within `patience` of the last one.
+/// The types of the events that come, each within `patience` of the one before.
 pub(super) fn events_of(events: &OwnedFd, patience: Duration) -> String {
     let mut kinds = Vec::new();
-    while let Some(kind) = next(events, if kinds.is_empty() { patience } else { QUIET }) {
+    while let Some(kind) = next(events, patience) {
         kinds.push(kind.to_string());
     }
     match kinds.is_empty() {

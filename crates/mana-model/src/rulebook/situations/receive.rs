@@ -271,7 +271,8 @@ fn rss_data(recorder: &mut Recorder<'_>) -> Result<(), RulebookError> {
     qp("without room for the driver's answer", &|_, request| {
         Ok(request.without(attr::UHW_OUT))
     })?;
-    for room in [8, 16, 519, 528] {
+    // Linux 6.12 writes the whole answer whatever room there is, so that there is never less.
+    for room in [520, 528] {
         qp(
             &format!("with room of {room} bytes for the driver's answer"),
             &|_, request| Ok(request.with(attr::UHW_OUT, Argument::Out(room))),

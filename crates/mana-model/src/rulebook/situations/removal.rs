@@ -7,13 +7,15 @@ use uverbs_abi::ids::object;
 use super::super::program::Program;
 use super::super::request::{Refused, Request};
 use super::super::{Recorder, RulebookError};
-use super::netdev::{PATIENCE, events_of};
+use super::netdev::events_of;
 
 /// How often it is looked whether the device is back, and for how long.
 const LOOK: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn record(recorder: &mut Recorder<'_>) -> Result<(), RulebookError> {
     let (system, device) = (recorder.system, recorder.device.clone());
+    let patience = recorder.surroundings.patience();
     let program = Program::start(system, &device)?;
     let events = program.async_events();
     let objects = program.pd().and_then(|pd| {
@@ -23,7 +25,7 @@ pub(super) fn record(recorder: &mut Recorder<'_>) -> Result<(), RulebookError> {
     let removed = recorder.surroundings.remove();
     let outcome = removed.map(|()| String::new()).map_err(Refused::Here);
     recorder.line("removal", "with objects", outcome);
-    let outcome = events.map(|events| events_of(&events, PATIENCE));
+    let outcome = events.map(|events| events_of(&events, patience));
     recorder.line("after removal", "events", outcome);
     let (pd, cq, qp) = objects.as_ref().copied().unwrap_or_default();
     type Make = fn(&Program, (u32, u32, u32)) -> Result<Request, Refused>;
