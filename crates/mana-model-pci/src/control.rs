@@ -14,6 +14,8 @@ state                                  whether a client and a driver are there, 
 counters [PORT]                        what the device counted, of one port or of all
 findings                               what the driver did wrong so far
 take-findings                          the same, and forget it
+objects                                domains, memory regions and work queues that there are
+wire PORT loop|sink|sink:keep          puts another link behind the port; what was on the old one is lost
 frames PORT                            take what the port sent, where its link is sink:keep
 deliver PORT HEX                       let a frame arrive at the port
 link PORT up|down                      the carrier of the port's link; without it frames are lost
@@ -54,7 +56,7 @@ pub(crate) fn run(shared: &Shared, line: &str) -> Result<String, ControlError> {
                 live.foreign,
             );
         }
-        ["reset-request"] => post(shared, event::RESET_REQUEST, 0)?,
+        ["reset-request"] | ["reset-request", "0"] => post(shared, event::RESET_REQUEST, 0)?,
         ["event", kind] => post(shared, number(kind, line)?, 0)?,
         ["event", kind, value] => post(shared, number(kind, line)?, number(value, line)?)?,
         ["remove"] => shared.device().give_back.raise(0),

@@ -15,7 +15,7 @@ use gdma::doorbell::{CompletionValue, EventValue};
 use gdma::eqe::event;
 use uverbs_abi::{DoorbellKind, Mac};
 
-use crate::config::{self, DeviceConfig, DoorbellMode, ModelConfig};
+use crate::config::{self, DeviceConfig, DoorbellMode, LinkConfig, ModelConfig};
 pub use crate::core::{
     BusMemory, BusPages, Destinations, EventQueue, PortCounters, QueueIds, Steering, Traffic,
 };
@@ -638,6 +638,17 @@ impl Hardware {
         self.port(port)?;
         self.links.set_up(port, up);
         Ok(())
+    }
+
+    /// Puts another link behind a port, with nothing on it; false where that can't be one while the
+    /// device is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Port`].
+    pub fn set_wire(&mut self, port: usize, link: &LinkConfig) -> Result<bool, Refusal> {
+        self.port(port)?;
+        Ok(self.links.set_wire(port, link))
     }
 
     /// Orders a failure of the data path: of those of a port, one of this device's.

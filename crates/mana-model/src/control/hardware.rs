@@ -2,12 +2,12 @@
 
 use uverbs_abi::Errno;
 
-use super::answer::{write_counters, write_finding, write_frame};
+use super::answer::{write_counters, write_finding, write_frame, write_objects};
 use super::command::Command;
 use super::error::ControlError;
 use super::run::missing;
-use crate::Fault;
 use crate::hardware::{Hardware, Refusal};
+use crate::{Fault, ObjectCounts};
 
 /// Runs one command, of those that concern ports, their links and findings; the answer is as that of
 /// [`super::run`].
@@ -58,6 +58,24 @@ pub fn run_on_hardware(hardware: &mut Hardware, command: &Command) -> Result<Str
         Command::Link { port, up } => {
             check(*port)?;
             done(hardware.set_link_up(*port, *up))?;
+        }
+        Command::Wire { port, link } => {
+            check(*port)?;
+            let wired = hardware.set_wire(*port, link);
+            if !wired.map_err(|refusal| ControlError::invalid(refusal.to_string()))? {
+                return Err(ControlError::invalid("a port can have a loop or a sink"));
+            }
+        }
+        Command::Objects => {
+            let live = hardware.live();
+            // The device has completion queues with the work queues that they serve only.
+            let objects = ObjectCounts {
+                pds: live.domains,
+                mrs: live.memory_regions,
+                wqs: live.work_queues,
+                ..ObjectCounts::default()
+            };
+            write_objects(&mut answer, &objects);
         }
         Command::Frames { port } => {
             check(*port)?;

@@ -333,7 +333,7 @@ impl Program {
         }
         self.call(object::CQ, method::CQ_CREATE, &mut attributes)?;
         let handle = new_handle(&attributes);
-        assert_eq!(granted, entries);
+        assert_eq!(granted, [0; 4], "mana_ib tells no number of entries");
         Ok((handle, answer.cqid))
     }
 

@@ -50,6 +50,12 @@ pub(super) fn record(recorder: &mut Recorder<'_>) -> Result<(), RulebookError> {
     recorder.line("netdev DOWN", "after it was UP", outcome);
 
     let program = Program::start(system, &device)?;
+    let events = program.async_events();
+    let outcome = done(surroundings.set_netdev_up(1, true));
+    recorder.line("netdev UP", "of the second port", outcome);
+    let outcome = events.map(|events| events_of(&events, surroundings.patience()));
+    recorder.line("netdev UP", "its events, of the second port", outcome);
+    let _down = surroundings.set_netdev_up(1, false);
     let sender = program.pd().and_then(|pd| Ok((pd, program.sender(pd)?.1)));
     let outcome = sender.and_then(|sender| done(up(true)).map(|_| sender));
     let _down = up(false);
