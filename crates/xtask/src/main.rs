@@ -66,13 +66,13 @@ use long::Long;
 use tiers::Tier;
 use workspace::Workspace;
 
-const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | package | bench [OPTIONS OF mana bench] | vm [OPTIONS] (--shell | -- COMMAND...) | long soak|properties [--minutes N] [--seed N] [--provider uverbs|rdma-core]";
+const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | package | bench [--suite trixie|forky] [OPTIONS OF mana bench] | vm [OPTIONS] (--shell | -- COMMAND...) | long soak|properties [--minutes N] [--seed N] [--provider uverbs|rdma-core]";
 
 enum Task {
     Test(Vec<Tier>),
     Fetch,
     Package,
-    Bench(Vec<String>),
+    Bench(bench::Options),
     Long(Long),
     Vm(vm::Options),
 }
@@ -135,7 +135,7 @@ fn parse(arguments: &[String]) -> Result<Task, String> {
         Some("check") => Task::Test(vec![Tier::Check]),
         Some("fetch") => Task::Fetch,
         Some("package") => Task::Package,
-        Some("bench") => Task::Bench(arguments.by_ref().map(str::to_owned).collect()),
+        Some("bench") => Task::Bench(bench::Options::parse(arguments.by_ref())?),
         Some("vm") => Task::Vm(vm::Options::parse(arguments.by_ref())?),
         Some("long") => Task::Long(Long::parse(arguments.by_ref())?),
         Some(other) => return Err(format!("unknown task `{other}`\n{USAGE}")),

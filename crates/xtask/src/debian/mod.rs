@@ -18,6 +18,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// Packages that are unpacked into one tree of their own.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Group {
     pub name: &'static str,
     /// The suite of Debian; the machine's own without one.
@@ -27,7 +28,7 @@ pub struct Group {
 }
 
 /// What comes along with the packages of a group.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Brings {
     Nothing,
     /// The libraries that they depend on, libc among them: the tree runs by its own dynamic loader,
@@ -98,6 +99,28 @@ pub const DPDK_HEADERS: Group = Group {
     name: "dpdk-headers",
     suite: Some("trixie"),
     // Its headers include those of the second.
+    packages: &["libdpdk-dev", "libbsd-dev"],
+    brings: Brings::Nothing,
+};
+
+/// The driver in C of DPDK 25.11 on rdma-core 65, for `cargo xtask bench --suite forky` only. The suite moves
+/// on: one day these packages are others.
+pub const DPDK_FORKY: Group = Group {
+    name: "dpdk-forky",
+    suite: Some("forky"),
+    packages: &[
+        "dpdk-dev",
+        "librte-net-mana26",
+        "librte-mempool-ring26",
+        "ibverbs-providers",
+    ],
+    brings: Brings::Libraries,
+};
+
+/// Its headers, as [`DPDK_HEADERS`].
+pub const DPDK_FORKY_HEADERS: Group = Group {
+    name: "dpdk-forky-headers",
+    suite: Some("forky"),
     packages: &["libdpdk-dev", "libbsd-dev"],
     brings: Brings::Nothing,
 };
