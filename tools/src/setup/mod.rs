@@ -109,8 +109,8 @@ fn run(args: &Args, out: &mut impl Write) -> Result<(), Error> {
         }),
     };
     let live = args.root.is_none();
-    let wanted = args.port.as_deref().map(machine::Wanted::parse);
-    let machine = Machine::read(tree()?, live, wanted);
+    let wanted = || args.port.as_deref().map(machine::Wanted::parse);
+    let mut machine = Machine::read(tree()?, live, wanted());
     let boot = machine.tree.read("/proc/sys/kernel/random/boot_id");
     let journal = Journal::new(
         machine.tree.place(&args.journal),
@@ -121,6 +121,18 @@ fn run(args: &Args, out: &mut impl Write) -> Result<(), Error> {
     }
     if args.undo {
         return undo(&machine.tree, &journal, args.dry_run, out);
+    }
+    let drivers = plan::drivers(&machine);
+    if args.dry_run && !drivers.steps.is_empty() {
+        for step in &drivers.steps {
+            writeln!(out, "{}", step.command())?;
+        }
+        writeln!(out, "# what else is to be done shows when they are loaded")?;
+        return Ok(());
+    }
+    apply(&machine.tree, &journal, &drivers, out, &mut |_| true)?;
+    if !drivers.steps.is_empty() {
+        machine = Machine::read(tree()?, live, wanted());
     }
     let plan = plan::plan(
         &machine,
@@ -150,11 +162,16 @@ fn run(args: &Args, out: &mut impl Write) -> Result<(), Error> {
         }
         apply(&machine.tree, &journal, &plan, out, &mut |_| true)?;
     }
-    say_how_to_go_on(&plan, args.dry_run, out)
+    say_how_to_go_on(&drivers, &plan, args.dry_run, out)
 }
 
-fn say_how_to_go_on(plan: &Plan, dry_run: bool, out: &mut impl Write) -> Result<(), Error> {
-    if plan.steps.is_empty() {
+fn say_how_to_go_on(
+    drivers: &Plan,
+    plan: &Plan,
+    dry_run: bool,
+    out: &mut impl Write,
+) -> Result<(), Error> {
+    if plan.steps.is_empty() && drivers.steps.is_empty() {
         writeln!(out, "# nothing to do: all is set up")?;
     } else if !dry_run {
         writeln!(out, "# done; back again: mana setup --undo")?;

@@ -59,12 +59,7 @@ const MODULES: [&str; 3] = ["mana", "ib_uverbs", "mana_ib"];
 /// What of `wanted` is not so yet.
 pub fn plan(machine: &Machine, wanted: &Wanted) -> Result<Plan, PlanError> {
     let ports = ports(machine, wanted)?;
-    let mut steps = Vec::new();
-    if !machine.preloaded() {
-        for module in MODULES {
-            steps.extend(load(machine, module));
-        }
-    }
+    let mut steps = modules(machine);
     hugepages(machine, wanted, &mut steps)?;
     if let Some(user) = &wanted.user {
         rights(machine, user, &mut steps)?;
@@ -87,6 +82,27 @@ pub fn plan(machine: &Machine, wanted: &Wanted) -> Result<Plan, PlanError> {
         channels(machine, &ports, &mut steps)?;
     }
     Ok(Plan { steps, ports })
+}
+
+/// What loads the modules that are not loaded.
+fn modules(machine: &Machine) -> Vec<Step> {
+    match machine.preloaded() {
+        true => Vec::new(),
+        false => MODULES
+            .into_iter()
+            .filter_map(|module| load(machine, module))
+            .collect(),
+    }
+}
+
+/// What makes the ports appear, where a MANA function has none because its drivers are not loaded: the
+/// rest can be planned only then.
+pub fn drivers(machine: &Machine) -> Plan {
+    let hidden = machine.all_ports().is_empty() && !machine.functions().is_empty();
+    Plan {
+        steps: if hidden { modules(machine) } else { Vec::new() },
+        ports: Vec::new(),
+    }
 }
 
 /// The ports that are asked for; where none is, all by which the machine is not reached.

@@ -73,8 +73,8 @@ pub enum StepError {
         interface: String,
         state: &'static str,
     },
-    #[error("`modprobe {arguments}` failed: {reason}")]
-    Modprobe { arguments: String, reason: String },
+    #[error("`{command}` failed: {reason}")]
+    Module { command: String, reason: String },
 }
 
 impl Step {
@@ -97,7 +97,8 @@ impl Step {
     /// What a shell would do to undo it.
     pub fn undo_command(&self) -> String {
         match self {
-            Self::Module { name } => format!("modprobe -r {name}"),
+            // `modprobe -r` would take what it needed along: with mana_ib the netdevs of mana.
+            Self::Module { name } => format!("rmmod {name}"),
             Self::Hugepages { path, before, .. } => format!("echo {before} > {path}"),
             Self::LinkDown { interface } => format!("ip link set dev {interface} up"),
             Self::NewClass => format!("echo {NETWORK_CLASS} > {VMBUS}/uio_hv_generic/remove_id"),
@@ -121,7 +122,7 @@ impl Step {
     /// Does it.
     pub fn apply(&self, tree: &Tree) -> Result<(), StepError> {
         match self {
-            Self::Module { name } => modprobe(tree, &[name]),
+            Self::Module { name } => module(tree, "modprobe", name),
             Self::Hugepages { path, after, .. } => {
                 write(tree, path, &after.to_string())?;
                 match tree.number::<u64>(path) {
@@ -151,7 +152,7 @@ impl Step {
     pub fn undo(&self, tree: &Tree) -> Result<(), StepError> {
         match self {
             Self::Module { name } => match tree.exists(&format!("/sys/module/{name}")) {
-                true => modprobe(tree, &["-r", name]),
+                true => module(tree, "rmmod", name),
                 false => Ok(()),
             },
             Self::Hugepages { path, before, .. } => write(tree, path, &before.to_string()),
@@ -282,10 +283,10 @@ fn rebind(tree: &Tree, device: &str, from: &str, to: &str) -> Result<(), StepErr
     }
 }
 
-fn modprobe(tree: &Tree, arguments: &[&str]) -> Result<(), StepError> {
-    let arguments_text = arguments.join(" ");
-    let fail = |reason: String| StepError::Modprobe {
-        arguments: arguments_text.clone(),
+/// Runs a program that loads or unloads a module.
+fn module(tree: &Tree, program: &str, name: &str) -> Result<(), StepError> {
+    let fail = |reason: String| StepError::Module {
+        command: format!("{program} {name}"),
         reason,
     };
     if !tree.is_live() {
@@ -293,8 +294,8 @@ fn modprobe(tree: &Tree, arguments: &[&str]) -> Result<(), StepError> {
             "modules can be loaded on this machine only".to_owned(),
         ));
     }
-    let output = Command::new("modprobe")
-        .args(arguments)
+    let output = Command::new(program)
+        .arg(name)
         .stdin(Stdio::null())
         .output();
     let output = output.map_err(|error| fail(error.to_string()))?;
