@@ -9,6 +9,7 @@
 pub mod capture;
 pub mod device;
 pub mod events;
+pub mod guest;
 pub mod host;
 mod job;
 pub mod packets;

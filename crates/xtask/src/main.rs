@@ -36,6 +36,12 @@
 //! * `MANA_STATIC_BIN`, the program `mana` without default features, linked statically.
 //! * `MANA_STACK_SKIP`, set where one of them can't be fetched: why.
 //!
+//! The tier `kernel` runs the programs `guest_*` inside guests, with `MANA_GUEST` set, and the programs
+//! `kernel_*` as those of `host`. The latter find besides `MANA_BIN`:
+//!
+//! * `MANA_XTASK`, this program: `$MANA_XTASK vm --mana $MANA_BIN …` runs a guest.
+//! * `MANA_KERNEL_SKIP`, set where what guests are made of can't be fetched: why.
+//!
 //! In the tier `unit`, `MANA_RDMA_HEADERS` lists the folders with the headers of both releases of
 //! rdma-core, if they can be fetched.
 //!
@@ -48,6 +54,7 @@ mod checks;
 mod conformance;
 mod debian;
 mod instructions;
+mod kernel;
 mod libtest;
 mod long;
 mod package;

@@ -21,13 +21,17 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// How long a program that has ended may hold its output open by what it has started.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How a line on standard output begins by which a program tells of a test that can't run where it is,
+/// for which there is no file to write to; a name, a tab and the reason follow.
+pub const SKIPPED: &str = "skipped elsewhere: ";
+
 /// One built test program.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestProgram {
     pub package: String,
     /// Name of the library, program or file in `tests/`.
     pub target: String,
-    path: PathBuf,
+    pub path: PathBuf,
     folder: PathBuf,
 }
 
@@ -132,7 +136,7 @@ pub fn doc_tests(workspace: &Workspace, tally: &mut Tally) {
 }
 
 /// Runs a test program to its end and counts what it prints. Returns how many tests ran.
-fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &mut Tally) -> usize {
+pub fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &mut Tally) -> usize {
     println!("== {}: {name}", tally.tier);
     let skipped_file = workspace.target.join("xtask-skipped");
     let notes_file = workspace.target.join("xtask-notes");
@@ -146,11 +150,15 @@ fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &mut T
         .env("MANA_TABLE_FILE", &table_file)
         .stdout(Stdio::piped());
     let mut output = Output::default();
+    let mut elsewhere = String::new();
     let ended = follow(command, |line| {
         println!("{line}");
         output.line(line);
+        if let Some(test) = line.strip_prefix(SKIPPED) {
+            elsewhere.push_str(&format!("{test}\n"));
+        }
     });
-    let skipped = fs::read_to_string(&skipped_file).unwrap_or_default();
+    let skipped = fs::read_to_string(&skipped_file).unwrap_or_default() + &elsewhere;
     let notes = fs::read_to_string(&notes_file).unwrap_or_default();
     tally.notes.extend(notes.lines().map(str::to_owned));
     tally

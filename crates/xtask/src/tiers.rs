@@ -7,10 +7,10 @@ use std::time::Instant;
 use crate::report::{Report, Tally};
 use crate::runner::{self, How, TestProgram};
 use crate::workspace::Workspace;
-use crate::{checks, conformance, debian, instructions, package, process, program};
+use crate::{checks, conformance, debian, instructions, kernel, package, process, program};
 
-/// Packages whose tests need the device model and the program: the tiers `model`, `host` and
-/// `stack`.
+/// Packages whose tests need the device model and the program: the tiers `model`, `host`, `stack` and
+/// `kernel`.
 const MODEL: &[&str] = &["mana-pmd", "mana", "conformance"];
 /// How the names of the test programs of the tier `host` begin.
 const HOST: &str = "host_";
@@ -34,6 +34,8 @@ pub enum Tier {
     Host,
     /// Debian's DPDK and rdma-core, unmodified, on the device model.
     Stack,
+    /// Debian's kernels and their own drivers in guests, with the device model as their hardware.
+    Kernel,
     /// Instructions a packet, counted by callgrind, and none more than each kind of burst may take.
     Instructions,
     /// The Debian package of the tool, in roots of Debian 12 and 13.
@@ -42,12 +44,13 @@ pub enum Tier {
 
 impl Tier {
     /// Every tier.
-    pub const ALL: [Tier; 7] = [
+    pub const ALL: [Tier; 8] = [
         Tier::Check,
         Tier::Unit,
         Tier::Model,
         Tier::Host,
         Tier::Stack,
+        Tier::Kernel,
         Tier::Instructions,
         Tier::Package,
     ];
@@ -59,6 +62,7 @@ impl Tier {
             Tier::Model => "model",
             Tier::Host => "host",
             Tier::Stack => "stack",
+            Tier::Kernel => "kernel",
             Tier::Instructions => "instructions",
             Tier::Package => "package",
         }
@@ -91,6 +95,12 @@ pub fn run(workspace: &Workspace, tiers: &[Tier]) -> bool {
             Tier::Model => model(workspace, &mut built, &mut tally),
             Tier::Host => host(workspace, &mut built, &mut tally),
             Tier::Stack => stack(workspace, &mut built, &mut tally),
+            Tier::Kernel => {
+                let programs = built.programs(workspace, &mut tally).to_vec();
+                if let Some((_, mana)) = mana(&mut tally) {
+                    kernel::run(workspace, &programs, &mana, &mut tally);
+                }
+            }
             Tier::Instructions => instructions::run(workspace, &mut tally),
             Tier::Package => package::tier(workspace, &mut tally),
         }
@@ -194,6 +204,7 @@ fn model(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
         .filter(|program| MODEL.contains(&program.package.as_str()))
         .filter(|program| !program.target.starts_with(HOST))
         .filter(|program| !program.target.starts_with(STACK))
+        .filter(|program| !kernel::is_its(&program.target))
     {
         program.run(workspace, &how, tally);
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::cpio::Archive;
+use super::elf;
 use super::packages::Trees;
 use crate::debian::failed;
 use crate::process;
@@ -31,14 +32,22 @@ const LEFT_OUT: [&str; 9] = [
     "security",
     "pkgconfig",
 ];
-/// Where rdma-core 44 stands beside the one of the guest, and who puts it in front.
+/// Where rdma-core 44 stands beside the one of the guest, and who puts it in front: in a mount namespace,
+/// where the folder of libraries is one of links to all of the guest's others and to these. What is
+/// started before the links are complete is busybox, which needs no library.
 const SIDE: &str = "usr/lib/rdma-core-44";
 const SIDE_BY_SIDE: &str = "#!/bin/sh
 # `rdma-core-44 COMMAND...`: runs it with the libraries of rdma-core 44 in the place of the guest's.
-[ -n \"$RDMA_CORE_44\" ] || exec env RDMA_CORE_44=1 unshare -m \"$0\" \"$@\"
-for name in libibverbs libibverbs.so.1 libmana.so.1; do
-    mount --bind /usr/lib/rdma-core-44/$name /usr/lib/x86_64-linux-gnu/$name || exit 125
-done
+if [ -z \"$RDMA_CORE_44\" ]; then
+    mkdir -p /run/rdma-core-56
+    exec env RDMA_CORE_44=1 unshare -m busybox ash \"$0\" \"$@\"
+fi
+folder=/usr/lib/x86_64-linux-gnu
+busybox mount --bind $folder /run/rdma-core-56 &&
+busybox mount -t tmpfs tmpfs $folder &&
+busybox ln -s /run/rdma-core-56/* $folder &&
+busybox rm $folder/libibverbs* $folder/libmana.so* &&
+busybox ln -s /usr/lib/rdma-core-44/* $folder || exit 125
 exec \"$@\"
 ";
 
@@ -133,7 +142,7 @@ impl<W: Write> Made<'_, W> {
             let target = fs::read_link(from).map_err(wrong)?;
             return self.link(to, &target.to_string_lossy());
         }
-        let bytes = fs::read(from).map_err(wrong)?;
+        let bytes = elf::loaded(fs::read(from).map_err(wrong)?);
         let done = self.archive.file(to, data.permissions().mode(), &bytes);
         done.map_err(|error| failed(self.path, &error))
     }
@@ -174,10 +183,12 @@ impl<W: Write> Made<'_, W> {
         for name in ["libibverbs.so.1", "libmana.so.1"] {
             let at = libraries.join(name);
             let file = at.canonicalize().map_err(|error| failed(&at, &error))?;
-            self.copy(&file, &format!("{SIDE}/{name}"))?;
+            let full = file.file_name().unwrap_or_default().to_string_lossy();
+            self.copy(&file, &format!("{SIDE}/{full}"))?;
+            self.link(&format!("{SIDE}/{name}"), &full)?;
         }
         let to = format!("{SIDE}/libibverbs/{}", provider(&libraries)?);
-        self.link(&to, &format!("/{LIBRARIES}/libmana.so.1"))?;
+        self.link(&to, "../libmana.so.1")?;
         self.text("usr/bin/rdma-core-44", 0o755, SIDE_BY_SIDE)
     }
 

@@ -9,6 +9,7 @@
 //! The exit status is the command's, or [`FAILED`] where there is none or the guest's kernel complained.
 
 mod cpio;
+mod elf;
 mod folder;
 mod follow;
 mod initramfs;
@@ -20,7 +21,7 @@ mod run;
 mod server;
 mod signals;
 
-pub use options::Options;
+pub use options::{Kernel, Options};
 
 use crate::program;
 use crate::workspace::Workspace;
@@ -32,6 +33,11 @@ use signals::Signals;
 
 /// Exit status of a run that has none of its command's, or may not have it.
 pub const FAILED: u8 = 125;
+
+/// Fetches what a guest of this kernel is made of.
+pub fn fetch(workspace: &Workspace, kernel: Kernel) -> Result<(), String> {
+    Trees::fetch(workspace, kernel, false).map(drop)
+}
 
 /// Runs a guest to its end; returns its command's exit status.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<u8, String> {

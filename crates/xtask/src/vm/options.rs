@@ -27,6 +27,19 @@ pub enum Kernel {
     V7,
 }
 
+impl Kernel {
+    /// Both.
+    pub const ALL: [Kernel; 2] = [Kernel::V6_12, Kernel::V7];
+
+    /// Its name to the user.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kernel::V6_12 => "6.12",
+            Kernel::V7 => "7.x",
+        }
+    }
+}
+
 /// Who executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accel {
