@@ -1,6 +1,8 @@
 //! `mana doctor` and `mana setup` on a real kernel with its real drivers: what is said is so, and what is
 //! said to mend it does.
 
+#![forbid(unsafe_code)]
+
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;

@@ -1,6 +1,8 @@
 //! The kernel's own netdevs on the device: what Debian's unmodified driver does with it is what it does
 //! on Azure.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,7 @@
 //! `cargo xtask vm` itself: what a guest's command tells, how a guest ends, and that nothing is left of it.
 
+#![forbid(unsafe_code)]
+
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
