@@ -13,7 +13,7 @@ use conformance::guest::{ADDRESS, Guest, Pair, Side, V4, V6, between, exchange, 
 use conformance::toeplitz;
 
 /// Bytes that several hundred packets carry.
-const SOME: usize = 300_000;
+const SOME: usize = 150_000;
 /// The driver's receive queues, one a processor.
 const QUEUES: usize = 2;
 

@@ -6,6 +6,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::process::Command;
 
+use crate::debian;
 use crate::report::Tally;
 use crate::runner::{self, How, SKIPPED, TestProgram};
 use crate::vm::{self, Kernel};
@@ -46,6 +47,10 @@ pub fn run(workspace: &Workspace, programs: &[TestProgram], mana: &OsStr, tally:
         ("MANA_BIN", mana.to_owned()),
         ("MANA_XTASK", this.clone().into()),
     ];
+    match debian::HOST.fetch(workspace) {
+        Ok(tree) => environment.push(("MANA_HOST_TOOLS", tree.into())),
+        Err(reason) => environment.push(("MANA_HOST_SKIP", reason.into())),
+    }
     environment.extend(reason.map(|reason| ("MANA_KERNEL_SKIP", reason.into())));
     let how = How {
         serial: true,

@@ -49,13 +49,12 @@ impl Guest {
         let guest = Self {
             release: release.trim().to_owned(),
         };
-        for module in ["mana", "mana_ib", "ib_uverbs"] {
-            run(&format!("modprobe {module}"));
-        }
+        run("modprobe -a mana mana_ib ib_uverbs");
         for netdev in guest.netdevs() {
-            run(&format!("ip address flush dev {netdev}"));
-            run(&format!("ip link set {netdev} down mtu 1500"));
-            run(&format!("ethtool -K {netdev} tx on rx on tso on gso on"));
+            run(&format!(
+                "ip address flush dev {netdev} && ip link set {netdev} down mtu 1500 && \
+                 ethtool -K {netdev} tx on rx on tso on gso on"
+            ));
         }
         Some(guest)
     }

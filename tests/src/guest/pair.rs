@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
+use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -88,23 +89,17 @@ impl Side {
             netdev: netdev.to_owned(),
             host,
         };
-        run(&format!("ip netns add {namespace}"));
-        side.run("ip link set lo up");
+        run(&format!(
+            "ip netns add {namespace} && ip link set {netdev} netns {namespace}"
+        ));
         // Nothing speaks on the interface before the test does.
-        for (setting, value) in [
-            ("accept_ra", 0),
-            ("router_solicitations", 0),
-            ("accept_dad", 0),
-        ] {
-            side.run(&format!(
-                "echo {value} >/proc/sys/net/ipv6/conf/default/{setting}"
-            ));
-        }
-        run(&format!("ip link set {netdev} netns {namespace}"));
-        side.run(&format!("ip link set {netdev} up"));
-        side.run(&format!("ip address add {}/24 dev {netdev}", side.v4()));
+        let settings = "/proc/sys/net/ipv6/conf/default";
         side.run(&format!(
-            "ip address add {}/64 dev {netdev} nodad",
+            "ip link set lo up && for name in accept_ra router_solicitations accept_dad; do \
+             echo 0 >{settings}/$name && echo 0 >{settings}/../{netdev}/$name || exit 1; done && \
+             ip link set {netdev} up && ip address add {}/24 dev {netdev} && \
+             ip address add {}/64 dev {netdev} nodad",
+            side.v4(),
             side.v6()
         ));
         side
@@ -133,10 +128,28 @@ impl Side {
     }
 
     /// As [`run`], in here.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`].
     #[track_caller]
     pub fn run(&self, line: &str) -> String {
-        let line = line.replace('\'', "'\\''");
-        run(&format!("ip netns exec {} sh -c '{line}'", self.namespace))
+        // A thread's namespace is that of what it starts: `ip netns exec` takes as long as three
+        // programs more.
+        let inside = || {
+            self.enter();
+            ended(line)
+        };
+        let (code, stdout, stderr) = thread::scope(|scope| {
+            let joined = scope.spawn(inside).join();
+            joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        assert!(
+            code == 0,
+            "in {}: `{line}` ended with {code}\n{stdout}{stderr}",
+            self.namespace
+        );
+        stdout
     }
 
     /// Moves the calling thread in here, for its sockets.

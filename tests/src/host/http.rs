@@ -42,6 +42,12 @@ impl File {
     pub fn length(&self) -> u64 {
         self.length
     }
+
+    /// Its SHA-256, as `sha256sum` writes it.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
 }
 
 /// An HTTP server in a namespace.
