@@ -261,6 +261,10 @@ impl Device {
     /// the client's and stay.
     pub(crate) fn reset(&mut self) {
         self.trace.note("reset");
+        self.begin_anew();
+    }
+
+    fn begin_anew(&mut self) {
         self.stop();
         self.config = ConfigSpace::new();
         self.messages = smc::Channel::default();
@@ -269,13 +273,13 @@ impl Device {
 
     /// It falls off the bus.
     pub(crate) fn fall_off(&mut self) {
-        self.reset();
+        self.begin_anew();
         self.gone = true;
     }
 
     /// The client is gone, and with it the guest: ready for the next.
     pub(crate) fn release(&mut self) {
-        self.reset();
+        self.begin_anew();
         self.memory.clear();
         self.interrupts.silence();
         self.give_back = Interrupts::new(1);

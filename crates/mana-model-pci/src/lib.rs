@@ -8,7 +8,7 @@
 //! `config_space`, `registers` (BAR0), `smc` (the shared-memory channel), `channel` (the hardware
 //! channel, through which requests pass), `interrupts` (MSI-X) and `memory` (the guest's, with all
 //! unsafe code of the crate); `function` knows the requests and holds the device of `mana-model`;
-//! `trace` writes them down. The guest is not trusted: whatever it writes wherever, an answer says
+//! `trace` writes them down, by `lines`, for which nobody waits. The guest is not trusted: whatever it writes wherever, an answer says
 //! so or the log does, and nothing else happens.
 //!
 //! ```
@@ -32,13 +32,13 @@ mod error;
 mod function;
 mod interrupts;
 mod limits;
+mod lines;
 mod memory;
 mod registers;
 mod server;
 mod smc;
 mod trace;
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,6 +49,7 @@ pub use control::HELP;
 use device::Device;
 pub use error::Error;
 use function::Function;
+pub use lines::{Lines, Writer};
 use memory::GuestMemory;
 use server::{Shared, Threads};
 use trace::Trace;
@@ -60,7 +61,7 @@ pub struct Settings {
     pub rnic: bool,
     /// Gets a line for each message of the driver, in the form
     /// `HWC 0xc CREATE_QUEUE v1/r1 req 96 resp 36 dev 0x2 ...`.
-    pub trace: Option<Box<dyn Write + Send>>,
+    pub trace: Option<Lines>,
 }
 
 impl Default for Settings {

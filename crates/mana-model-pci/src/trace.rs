@@ -2,26 +2,27 @@
 //! (reference/kernel-in-a-vm.md §6), so that traces can be compared.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write};
+
+use crate::Lines;
+use crate::function::name;
 
 /// Where lines go.
-pub(crate) struct Trace(Option<Box<dyn Write + Send>>);
+pub(crate) struct Trace(Option<Lines>);
 
 impl Trace {
-    pub(crate) fn new(to: Option<Box<dyn Write + Send>>) -> Self {
+    pub(crate) fn new(to: Option<Lines>) -> Self {
         Self(to)
     }
 
     /// A line of its own.
-    pub(crate) fn note(&mut self, line: impl fmt::Display) {
-        if let Some(to) = &mut self.0 {
-            // Who reads the trace may be gone; the device lives on.
-            let _read: io::Result<()> = writeln!(to, "{line}").and_then(|()| to.flush());
+    pub(crate) fn note(&self, line: impl fmt::Display) {
+        if let Some(lines) = &self.0 {
+            lines.push(line.to_string());
         }
     }
 
     /// The line of a request and its answer.
-    pub(crate) fn exchange(&mut self, request: &[u8], answer: &[u8]) {
+    pub(crate) fn exchange(&self, request: &[u8], answer: &[u8]) {
         if self.0.is_some() {
             self.note(line(request, answer));
         }
@@ -76,65 +77,6 @@ pub(crate) fn plain_answer(request: &[u8], answer: &mut Vec<u8>) {
     answer.extend(message.u32(32).to_le_bytes());
     answer.extend(message.u32(36).to_le_bytes());
     answer.extend([0; 8]);
-}
-
-/// Names as in the recorded traces.
-fn name(kind: u32) -> &'static str {
-    match kind {
-        0x1 => "VERIFY_VF_DRIVER_VERSION",
-        0x2 => "QUERY_MAX_RESOURCES",
-        0x3 => "LIST_DEVICES",
-        0x4 => "REGISTER_DEVICE",
-        0x5 => "DEREGISTER_DEVICE",
-        0xA => "GENERATE_TEST_EQE",
-        0xB => "GENERATE_RESET_REQUEST_EQE",
-        0xC => "CREATE_QUEUE",
-        0xD => "DISABLE_QUEUE",
-        0x16 => "ALLOCATE_RESOURCE_RANGE",
-        0x18 => "DESTROY_RESOURCE_RANGE",
-        0x19 => "CREATE_DMA_REGION",
-        0x1A => "DMA_REGION_ADD_PAGES",
-        0x1B => "DESTROY_DMA_REGION",
-        0x1D => "CREATE_PD",
-        0x1E => "DESTROY_PD",
-        0x1F => "CREATE_MR",
-        0x20 => "DESTROY_MR",
-        0x51 => "CHANGE_MSIX_FOR_EQ",
-        0x54 => "QUERY_HWC_TIMEOUT",
-        0x60 => "ALLOC_DM",
-        0x61 => "DESTROY_DM",
-        0x2_0001 => "MANA_QUERY_DEV_CONFIG",
-        0x2_0002 => "MANA_QUERY_GF_STAT",
-        0x2_0003 => "MANA_CONFIG_VPORT_TX",
-        0x2_0004 => "MANA_CREATE_WQ_OBJ",
-        0x2_0005 => "MANA_DESTROY_WQ_OBJ",
-        0x2_0006 => "MANA_FENCE_RQ",
-        0x2_0007 => "MANA_CONFIG_VPORT_RX",
-        0x2_0008 => "MANA_QUERY_VPORT_CONFIG",
-        0x2_000A => "MANA_QUERY_LINK_CONFIG",
-        0x2_000B => "MANA_SET_BW_CLAMP",
-        0x2_000C => "MANA_QUERY_PHY_STAT",
-        0x2_8000 => "MANA_REGISTER_FILTER",
-        0x2_8001 => "MANA_DEREGISTER_FILTER",
-        0x2_8003 => "MANA_REGISTER_HW_PORT",
-        0x2_8004 => "MANA_DEREGISTER_HW_PORT",
-        0x3_0001 => "MANA_IB_GET_ADAPTER_CAP",
-        0x3_0002 => "MANA_IB_CREATE_ADAPTER",
-        0x3_0003 => "MANA_IB_DESTROY_ADAPTER",
-        0x3_0004 => "MANA_IB_CONFIG_IP_ADDR",
-        0x3_0005 => "MANA_IB_CONFIG_MAC_ADDR",
-        0x3_0006 => "MANA_IB_CREATE_UD_QP",
-        0x3_0007 => "MANA_IB_DESTROY_UD_QP",
-        0x3_0008 => "MANA_IB_CREATE_CQ",
-        0x3_0009 => "MANA_IB_DESTROY_CQ",
-        0x3_000A => "MANA_IB_CREATE_RC_QP",
-        0x3_000B => "MANA_IB_DESTROY_RNIC_QP",
-        0x3_000D => "MANA_IB_SET_QP_STATE",
-        0x3_0020 => "MANA_IB_CREATE_UC_QP",
-        0x3_0022 => "MANA_IB_QUERY_VF_COUNTERS",
-        0x3_0023 => "MANA_IB_QUERY_DEVICE_COUNTERS",
-        _ => "UNKNOWN",
-    }
 }
 
 /// The line of a request and its answer.

@@ -1,14 +1,14 @@
 //! Serves the model as a PCI function to virtual machines: `mana model serve --socket PATH`.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, PipeReader, Write};
+use std::io::{self, IsTerminal, PipeReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use mana_model::control::Server;
 use mana_model::{DeviceConfig, Finding, parse_device};
-use mana_model_pci::{Served, Settings};
+use mana_model_pci::{Lines, Served, Settings, Writer};
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing_subscriber::filter::LevelFilter;
@@ -92,34 +92,43 @@ impl Options {
         Ok(parse_device(&self.device)?)
     }
 
-    fn trace(&self) -> Result<Option<Box<dyn Write + Send>>, Error> {
+    /// Where the messages' lines go, and who writes them.
+    fn trace(&self) -> Result<Option<(Lines, Writer)>, Error> {
         let Some(path) = &self.log else {
             return Ok(None);
         };
-        if path == Path::new("-") {
-            return Ok(Some(Box::new(io::stderr())));
-        }
-        let file = File::create(path).map_err(|cause| Error::Log {
-            path: path.clone(),
-            cause,
-        })?;
-        Ok(Some(Box::new(file)))
+        let written = if path == Path::new("-") {
+            Lines::new(io::stderr(), None)
+        } else {
+            let file = File::create(path).map_err(|cause| Error::Log {
+                path: path.clone(),
+                cause,
+            })?;
+            Lines::new(file, None)
+        };
+        written.map(Some).map_err(Error::System)
     }
 }
+
+/// Lines a second that the device may tell on standard error: a guest must not fill disks.
+const LINES: u32 = 500;
 
 /// Serves until a signal; returns the exit code.
 pub fn run(words: &[String]) -> Result<u8, Error> {
     let options = Options::parse(words)?;
+    // The device waits for nobody who reads what it tells.
+    let (told, _teller) = Lines::new(io::stderr(), Some(LINES)).map_err(Error::System)?;
     tracing_subscriber::fmt()
         .with_max_level(options.level)
-        .with_writer(io::stderr)
+        .with_writer(move || told.clone())
         .with_ansi(io::stderr().is_terminal())
         .init();
     // Taken first, so that a socket that is there is removed by whatever ends this.
     let ended = signals().map_err(Error::System)?;
+    let (trace, _tracer) = options.trace()?.unzip();
     let settings = Settings {
         rnic: options.rnic,
-        trace: options.trace()?,
+        trace,
     };
     let served = Arc::new(Served::start(options.config()?, &options.socket, settings)?);
     let control = match &options.control {

@@ -97,6 +97,11 @@ pub struct Function {
     rnic: bool,
 }
 
+/// The name of a request, as in recorded traces.
+pub(crate) fn name(number: u32) -> &'static str {
+    Kind::find(number).map_or("UNKNOWN", |kind| kind.name)
+}
+
 impl Function {
     /// The function that `config` describes, whose memory is `memory`.
     ///
@@ -135,7 +140,6 @@ impl Function {
         };
         let kind = Kind::find(request.kind);
         let mut writer = Answer::new(answer, &request, kind.map_or(1, |kind| kind.answers));
-        let name = kind.map_or("unknown", |kind| kind.name);
         let result = match kind {
             None => Err(Failure {
                 status: status::UNSUPPORTED,
@@ -156,20 +160,12 @@ impl Function {
             Err(Failure { status, why }) => {
                 writer.clear();
                 let number = request.kind;
+                let name = name(number);
                 tracing::warn!("HWC {number:#x} {name}: status {status:#x}: {why}");
                 status
             }
         };
         writer.status(status);
-        tracing::debug!(
-            "HWC {:#x} {name} v{}/r{} req {} resp {} dev {:#x} status {status:#x}",
-            request.kind,
-            request.version,
-            request.answer_version,
-            request.size(),
-            answer.len(),
-            request.device,
-        );
     }
 
     fn answer(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Done {
