@@ -11,7 +11,10 @@ use crate::server::Shared;
 pub const HELP: &str = "\
 help                                   this text
 state                                  whether a client and a driver are there, and what exists
+ports                                  every port: MAC and carrier
 counters [PORT]                        what the device counted, of one port or of all
+operations                             requests of the driver so far
+step                                   let the device do everything that is pending, for a moment
 findings                               what the driver did wrong so far
 take-findings                          the same, and forget it
 objects                                domains, memory regions and work queues that there are
@@ -23,9 +26,9 @@ inject tx-error PORT TYPE NTH [QUEUE]  the NTH packet sent (of a queue) ends in 
 inject rx-truncated PORT NTH           the NTH packet received is truncated
 inject garbage-cqe PORT NTH            the NTH CQE of the port is nonsense
 inject lost-cqe PORT NTH               the NTH CQE of the port is never written
-reset-request                          RESET_REQUEST: Linux 7 takes the device down and up again
+reset-request [0]                      RESET_REQUEST: Linux 7 takes the device down and up again
 event TYPE [VALUE]                     any event on the queue of the hardware channel
-remove                                 ask the machine to take the device out, as a host does
+remove [0]                             ask the machine to take the device out, as a host does
 fall-off                               the device is gone at once; reads are all ones until the machine ends
 ";
 
@@ -59,14 +62,26 @@ pub(crate) fn run(shared: &Shared, line: &str) -> Result<String, ControlError> {
         ["reset-request"] | ["reset-request", "0"] => post(shared, event::RESET_REQUEST, 0)?,
         ["event", kind] => post(shared, number(kind, line)?, 0)?,
         ["event", kind, value] => post(shared, number(kind, line)?, number(value, line)?)?,
-        ["remove"] => shared.device().give_back.raise(0),
+        ["remove"] | ["remove", "0"] => shared.device().give_back.raise(0),
         ["fall-off"] => shared.device().fall_off(),
         _ => {
             let command: Command = line.parse()?;
-            let answer = run_on_hardware(shared.device().function.hardware_mut(), &command)?;
+            let mut device = shared.device();
+            match command {
+                // All doorbells are trapped, so nothing is left undecided.
+                Command::Undecided => {}
+                Command::Operations => {
+                    let _always = writeln!(answer, "operations {}", device.requests);
+                }
+                Command::Step => {
+                    let moved = device.settle();
+                    let _always = writeln!(answer, "moved {moved}");
+                }
+                command => answer = run_on_hardware(device.function.hardware_mut(), &command)?,
+            }
+            drop(device);
             // A frame was delivered, perhaps.
             shared.wake();
-            return Ok(answer);
         }
     }
     Ok(answer)

@@ -183,13 +183,20 @@ impl Device {
             return false;
         }
         self.function.doorbell(page, offset, value);
+        self.turn().1
+    }
+
+    /// Moves packets until nothing moves or the turn is over: how many, and whether it was over.
+    fn turn(&mut self) -> (usize, bool) {
         let begun = Instant::now();
-        while self.function.step() > 0 {
-            if begun.elapsed() > TURN {
-                return true;
+        let mut all = 0;
+        loop {
+            let moved = self.function.step();
+            all += moved;
+            if moved == 0 || begun.elapsed() > TURN {
+                return (all, moved > 0);
             }
         }
-        false
     }
 
     /// Answers what the driver asks for.
@@ -210,6 +217,16 @@ impl Device {
             self.trace.exchange(&self.request, &self.answer);
             channel.answer(&self.answer);
         }
+    }
+
+    /// Moves what is pending, for a turn; how many packets that were.
+    pub(crate) fn settle(&mut self) -> usize {
+        if self.channel.is_none() {
+            return 0;
+        }
+        let (moved, _) = self.turn();
+        self.raise();
+        moved
     }
 
     /// Moves packets once around; how many.

@@ -34,6 +34,8 @@ use crate::memory::Access;
 const SLEEP: Duration = Duration::from_millis(100);
 /// How long while a link has one.
 const NAP: Duration = Duration::from_millis(1);
+/// How long while only taps may bring something, which wake it.
+const EARS: Duration = Duration::from_millis(3);
 /// How long while a frame waits for a buffer or for a driver.
 const HELD: Duration = Duration::from_micros(500);
 /// How long the end waits for the thread of the socket, which can't be told to leave a client.
@@ -178,7 +180,7 @@ fn move_packets(shared: &Shared, mut ears: Option<Ears>, timed: bool) {
         }
         match &mut ears {
             Some(ears) => {
-                if ears.wait(NAP) {
+                if ears.wait(EARS) {
                     shared.sleep(HELD);
                 }
             }

@@ -640,6 +640,12 @@ impl Hardware {
         Ok(())
     }
 
+    /// Whether a port's link has a carrier; false without such a port.
+    #[must_use]
+    pub fn is_link_up(&self, port: usize) -> bool {
+        self.port(port).is_ok() && self.links.is_up(port)
+    }
+
     /// Puts another link behind a port, with nothing on it; false where that can't be one while the
     /// device is there.
     ///

@@ -217,3 +217,34 @@ fn a_server_ends_beside_a_guest_that_stays() {
     drop(device);
     assert_eq!(guest.read::<4>(0), [0xFF; 4], "the device fell off the bus");
 }
+
+/// What the clients of a model's control socket read (`mana_model::control::Client`).
+#[test]
+fn commands_are_answered_as_those_of_a_model_in_process() {
+    let device = Device::new("model0,mac=00:0d:3a:76:3b:d0,mac=00:0d:3a:76:3b:d1,link=sink:keep");
+    let run = |line: &str| device.served.run(line).unwrap();
+    assert_eq!(
+        run("ports"),
+        "port 0 device 0 mac 00:0d:3a:76:3b:d0 netdev - down link up\n\
+         port 1 device 0 mac 00:0d:3a:76:3b:d1 netdev - down link up\n"
+    );
+    run("link 1 down");
+    assert!(run("ports").contains("d1 netdev - down link down"));
+    assert!(run("objects").starts_with("contexts 0\npds 0\nmrs 0\n"));
+    assert_eq!(
+        (run("undecided"), run("step")),
+        (String::new(), "moved 0\n".into())
+    );
+    assert_eq!(run("operations"), "operations 0\n");
+    assert_eq!(run("wire 0 loop"), "");
+    assert_eq!(device.served.run("wire 2 loop").unwrap_err().errno.0, 19);
+    assert!(device.served.run("wire 0 gen").is_err());
+    let mut guest = Guest::start(&device.socket());
+    guest.establish();
+    guest.request(&message(29, 0, 48, 48, &[]));
+    assert!(run("objects").contains("\npds 1\n"));
+    assert_eq!(run("operations"), "operations 1\n");
+    run("reset-request 0");
+    assert!(device.served.run("reset-request 1").is_err());
+    assert_eq!(guest.event(), Some((135, 0)));
+}

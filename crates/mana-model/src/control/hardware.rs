@@ -2,7 +2,9 @@
 
 use uverbs_abi::Errno;
 
-use super::answer::{write_counters, write_finding, write_frame, write_objects};
+use super::answer::{
+    PortState, write_counters, write_finding, write_frame, write_objects, write_port,
+};
 use super::command::Command;
 use super::error::ControlError;
 use super::run::missing;
@@ -24,6 +26,19 @@ pub fn run_on_hardware(hardware: &mut Hardware, command: &Command) -> Result<Str
         false => Err(missing("port", port, ports)),
     };
     match command {
+        Command::Ports => {
+            for port in 0..ports {
+                let state = PortState {
+                    device: 0,
+                    mac: hardware.mac(port).unwrap_or_default(),
+                    // The guest names its netdevs, and sets them.
+                    netdev: "-".to_owned(),
+                    up: false,
+                    link_up: hardware.is_link_up(port),
+                };
+                write_port(&mut answer, port, &state);
+            }
+        }
         Command::Counters(which) => {
             let which = match which {
                 Some(port) => {

@@ -216,6 +216,11 @@ impl Links {
         ports
     }
 
+    /// Whether the link of `port` has a carrier.
+    pub(crate) fn is_up(&self, port: usize) -> bool {
+        self.ends[port].up
+    }
+
     /// Puts another link behind `port`, with nothing on it; false where that can't be one while the
     /// machine runs.
     pub(crate) fn set_wire(&mut self, port: usize, link: &LinkConfig) -> bool {
