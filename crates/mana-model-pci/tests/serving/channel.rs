@@ -149,3 +149,30 @@ fn destroy_ends_everything_and_the_channel_can_be_established_again() {
         );
     }
 }
+
+/// §2.7: doorbells have 64 bits; those of 32 bits are others, at other offsets, and not had.
+#[test]
+fn half_a_doorbell_is_none() {
+    let device = Device::new("model0");
+    let mut guest = Guest::start(&device.socket());
+    guest.establish();
+    guest.poke(REQUEST, &message(2, 0, 40, 72, &[]));
+    guest.put_wqe(RQ, 0, 8, ANSWER, 4096);
+    guest.put_wqe(SQ, 0, 24, REQUEST, 40);
+    let page = guest.doorbells;
+    for (offset, bytes) in [
+        (0x400, [0; 4]),
+        (0x404, [32, 0, 0, 0]),
+        (0x000, [0; 4]),
+        (0x004, [64, 0, 0, 0]),
+    ] {
+        guest.write(page + offset, &bytes);
+    }
+    assert_eq!(
+        (guest.completion(), device.state("requests")),
+        (None, "0".into())
+    );
+    guest.ring(0x400, 32);
+    guest.ring(0x000, 64);
+    assert_eq!(device.state("requests"), "1");
+}

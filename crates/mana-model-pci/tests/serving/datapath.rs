@@ -3,6 +3,7 @@
 use std::os::fd::AsRawFd;
 
 use crate::guest::{BASE, CONFIG, Device, Guest, SIZE, field, message};
+use crate::hostile::{Dice, assert_well};
 
 /// Pages of the guest's memory: the queues' and a packet's.
 const EVENTS: u64 = BASE + 0x1_0000;
@@ -265,4 +266,74 @@ fn a_guest_that_ends_while_packets_arrive_leaves_a_fresh_device() {
         drop(guest);
         device.assert_released();
     }
+}
+
+#[test]
+fn nonsense_in_the_rings_of_running_queues_harms_the_guest_only() {
+    let device = Device::new("model0,link=gen");
+    let mut guest = Guest::start(&device.socket());
+    let mut dice = Dice(7);
+    for kind in [1, 2, 1, 2] {
+        guest.send_smc([0, 0, 0, 0, 0, 0, 0, 2]);
+        guest.establish();
+        let queue = match kind {
+            1 => queue(&mut guest, 1),
+            _ => receiving(&mut guest),
+        };
+        let mut tail = 32 * 64 * (kind - 1);
+        for _ in 0..1000 {
+            let word = dice.next();
+            match word % 8 {
+                // A ring word, anywhere in the queues' pages.
+                0 | 1 => guest.poke(EVENTS + (word >> 8) % 0x2FF8, &dice.next().to_le_bytes()),
+                // A WQE that could be one, but for its numbers.
+                2 => {
+                    let at = (tail / 32) % 128;
+                    let packet = PACKETS + (word >> 40) % (2 * SIZE);
+                    put_wqe(&guest, &queue, at, dice.next(), packet, dice.next() as u32);
+                    guest.poke(
+                        RING + u64::from(32 * at) + 4,
+                        &[(word >> 16) as u8 % 33, (word >> 24) as u8],
+                    );
+                }
+                // Work is handed over, a little or beyond all bounds.
+                3 | 4 => {
+                    tail = tail.wrapping_add(32 * ((word >> 8) as u32 % 64));
+                    let told = if word >> 20 & 15 == 0 {
+                        dice.next() as u32
+                    } else {
+                        tail
+                    };
+                    ring(
+                        &mut guest,
+                        queue.page,
+                        [0x400, 0x000][(kind % 2) as usize],
+                        queue.wq,
+                        told,
+                    );
+                }
+                5 => ring(&mut guest, queue.page, 0x800, queue.cq, dice.next() as u32),
+                6 => ring(&mut guest, queue.page, 0xFF8, queue.eq, dice.next() as u32),
+                _ => {
+                    if word >> 8 & 15 == 0 {
+                        let memory = guest.memory.as_raw_fd();
+                        guest.client.dma_unmap(BASE, SIZE).unwrap();
+                        ring(
+                            &mut guest,
+                            queue.page,
+                            [0x400, 0x000][(kind % 2) as usize],
+                            queue.wq,
+                            tail,
+                        );
+                        guest.client.dma_map(0, BASE, SIZE, memory).unwrap();
+                    }
+                }
+            }
+        }
+    }
+    assert_well(&mut guest);
+    assert!(
+        !device.served.findings().is_empty(),
+        "it is told what was wrong"
+    );
 }
