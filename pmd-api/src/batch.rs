@@ -206,10 +206,14 @@ impl Batch {
         // before the first is copied, and to `rest` when the others are at the front.
         unsafe {
             self.mbufs.set_len(0);
-            into.0
-                .as_mut_ptr()
-                .copy_from_nonoverlapping(mbufs, into.0.len());
-            // Both mostly empty, and a call of memcpy for nothing is dear in a burst of one.
+            // A call of memcpy for one, or for nothing, is dear in a burst of one.
+            if let [slot] = into.0 {
+                *slot = mbufs.read();
+            } else {
+                into.0
+                    .as_mut_ptr()
+                    .copy_from_nonoverlapping(mbufs, into.0.len());
+            }
             if !into.1.is_empty() {
                 into.1
                     .as_mut_ptr()

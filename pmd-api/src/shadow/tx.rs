@@ -16,24 +16,32 @@ use crate::{Batch, Mbuf, pool};
 /// whose segments are all unshared and of one pool, but for the links between them.
 pub struct TxShadowRing {
     slots: Slots,
-    /// Runs of packets that are alike, oldest first: one slot for each packet, so it never lacks
-    /// room.
+    /// Runs of packets that are alike, oldest first, but for the newest: one slot for each packet, so it
+    /// never lacks room.
     runs: Box<[Run]>,
+    /// What the newest packets have in common: those behind these runs.
+    newest: Alike,
     head: u32,
     tail: u32,
     first_run: u32,
     last_run: u32,
 }
 
-/// Packets up to cursor `end` that are of this kind, and of the pool with this id unless they are mixed.
+/// Packets up to cursor `end`.
 #[derive(Debug, Clone, Copy, Default)]
 struct Run {
     end: u32,
+    alike: Alike,
+}
+
+/// What packets have in common. The pool is that with this id; that of mixed ones says nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Alike {
     pool: u32,
     kind: Kind,
 }
 
-/// What packets have in common. What is less is also what is greater.
+/// How packets are. What is less is also what is greater.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     /// Unshared, one segment, in its own buffer.
@@ -62,6 +70,7 @@ impl TxShadowRing {
         Self {
             slots,
             runs,
+            newest: Alike::default(),
             head: cursor,
             tail: cursor,
             first_run: cursor,
@@ -107,19 +116,22 @@ impl TxShadowRing {
         }
     }
 
-    /// The packets from the end of the last run on are of this kind.
-    #[inline]
-    fn note_run(&mut self, pool: u32, kind: Kind) {
+    /// The packets that come next are not like the newest.
+    #[inline(never)]
+    fn begin_run(&mut self, alike: Alike) {
         let mask = self.runs.len() - 1;
-        let last = &mut self.runs[self.last_run.wrapping_sub(1) as usize & mask];
-        let like_it = (last.pool, last.kind) == (pool, kind);
-        if like_it && self.first_run != self.last_run {
-            last.end = self.tail;
-        } else {
-            let end = self.tail;
-            self.runs[self.last_run as usize & mask] = Run { end, pool, kind };
+        let start = match self.first_run == self.last_run {
+            true => self.head,
+            false => self.runs[self.last_run.wrapping_sub(1) as usize & mask].end,
+        };
+        if start != self.tail {
+            self.runs[self.last_run as usize & mask] = Run {
+                end: self.tail,
+                alike: self.newest,
+            };
             self.last_run = self.last_run.wrapping_add(1);
         }
+        self.newest = alike;
     }
 
     /// The device is done with the `count` oldest packets (all, if there are fewer): they go home,
@@ -129,13 +141,20 @@ impl TxShadowRing {
         let mut left = count.min(self.len());
         let mask = self.runs.len() - 1;
         while left != 0 {
-            let run = self.runs[self.first_run as usize & mask];
-            let here = run.end.wrapping_sub(self.head);
+            let newest = self.first_run == self.last_run;
+            let Run { end, alike } = match newest {
+                true => Run {
+                    end: self.tail,
+                    alike: self.newest,
+                },
+                false => self.runs[self.first_run as usize & mask],
+            };
+            let here = end.wrapping_sub(self.head);
             let now = left.min(here);
             let start = self.head;
             // First of all: from here on the packets are not the ring's.
             self.head = start.wrapping_add(now);
-            if now == here {
+            if now == here && !newest {
                 self.first_run = self.first_run.wrapping_add(1);
             }
             left -= now;
@@ -143,14 +162,14 @@ impl TxShadowRing {
             for piece in [before, after] {
                 // SAFETY: slots between head and tail hold the handles of mbufs.
                 let handles = unsafe { piece.assume_init_ref() };
-                match run.kind {
+                match alike.kind {
                     // SAFETY: the ring owned these mbufs and has let go of them above; all were
                     // simple and of that pool when they came in, and the ring was their only owner
                     // since.
-                    Kind::Simple => unsafe { pool::recycle(handles, run.pool) },
+                    Kind::Simple => unsafe { pool::recycle(handles, alike.pool) },
                     // SAFETY: as above, with all their segments.
                     Kind::Plain if !handles.is_empty() => unsafe {
-                        pool::recycle_chains(handles, run.pool);
+                        pool::recycle_chains(handles, alike.pool);
                     },
                     // SAFETY: as above, but nothing is known of them.
                     _ => unsafe { pool::drop_all(handles) },
@@ -279,9 +298,12 @@ impl TxPush<'_> {
         // The last accesses of clones that were seen to be gone come before the reuse.
         fence(Ordering::Acquire);
         if let (1.., Some(origin)) = (count, origin) {
+            let pool = origin.pool();
+            if ring.newest != (Alike { pool, kind }) {
+                ring.begin_run(Alike { pool, kind });
+            }
             batch.move_prefix(ring.slots.pieces_mut(ring.tail, count as u32));
             ring.tail = ring.tail.wrapping_add(count as u32);
-            ring.note_run(origin.pool(), kind);
         }
         count
     }

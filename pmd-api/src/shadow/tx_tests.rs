@@ -51,15 +51,20 @@ fn push_all(ring: &mut TxShadowRing, batch: &mut Batch) -> Vec<bool> {
 /// What the runs say, oldest first.
 fn runs(ring: &TxShadowRing) -> Vec<(u32, u32)> {
     let mask = ring.runs.len() as u32 - 1;
+    let older = (0..ring.last_run.wrapping_sub(ring.first_run))
+        .map(|i| ring.runs[(ring.first_run.wrapping_add(i) & mask) as usize]);
+    let newest = Run {
+        end: ring.tail,
+        alike: ring.newest,
+    };
     let mut start = ring.head;
-    (0..ring.last_run.wrapping_sub(ring.first_run))
-        .map(|i| {
-            let run = ring.runs[(ring.first_run.wrapping_add(i) & mask) as usize];
-            (
-                run.pool,
-                run.end.wrapping_sub(std::mem::replace(&mut start, run.end)),
-            )
+    older
+        .chain([newest])
+        .map(|run| {
+            let count = run.end.wrapping_sub(std::mem::replace(&mut start, run.end));
+            (run.alike.pool, count)
         })
+        .filter(|&(_, count)| count != 0)
         .collect()
 }
 
@@ -244,7 +249,7 @@ fn chains_go_home_whole_however_they_were_accepted() {
             mbuf.chain(batch(&a, 1).pop().unwrap()).unwrap();
         }
         assert_eq!(push_plain(&mut ring, &mut packets).len(), 30);
-        assert_eq!(ring.runs[ring.first_run as usize & 63].kind, Kind::Plain);
+        assert_eq!(ring.newest.kind, Kind::Plain);
         ring.release(30);
         assert_eq!(a.in_use(), 0);
     }
