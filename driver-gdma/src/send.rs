@@ -123,7 +123,7 @@ impl SendRing {
     /// Up to `count` units from cursor `at` on, as far as the end of the ring. The caller has room for
     /// them.
     #[inline]
-    pub fn units(&self, at: u32, count: u32) -> impl ExactSizeIterator<Item = Unit<'_>> {
+    pub fn units(&self, at: u32, count: u32) -> impl ExactSizeIterator<Item = Unit<'_>> + Clone {
         self.memory.entries(at, count as usize).iter().map(Unit)
     }
 

@@ -2,7 +2,7 @@
 //! ring.
 
 use gdma::SendRing;
-use pmd_api::{Mbuf, Reject, TxPush};
+use pmd_api::{Mbuf, PlainSegments, Reject, TxPush};
 
 use super::Lkeys;
 use super::general::{General, write_general};
@@ -71,7 +71,9 @@ impl Mixed<'_> {
     ) -> usize {
         let (template, key) = (*self.template, u64::from(key));
         let mut units = self.sq.units(self.at, room);
-        let (mut at, mut last, mut bytes) = (self.at, self.last, 0);
+        let all = units.len();
+        // What was left before and behind the last packet accepted.
+        let (mut before, mut behind, mut bytes) = (units.clone(), units.clone(), 0);
         let count = push.plain(|mbuf, segments| {
             let (word, count) = (mbuf.tx_word(), mbuf.segments());
             let right = match LONG {
@@ -82,41 +84,39 @@ impl Mixed<'_> {
             if !right || count > self.max_segments {
                 return false;
             }
-            let mut element = || {
-                let segment = segments.next()?;
-                Some([segment.address, key | u64::from(segment.len) << 32])
-            };
+            let left = units.clone();
             // Elements are half a unit; in front of them are a whole one or half a one.
-            let behind = if LONG { count } else { count - 1 };
             let mut write = || {
                 let unit = units.next()?;
                 if LONG {
                     unit.write(template.long_head(word, count));
                 } else {
                     let [header, oob] = template.short_head(word, count);
-                    let [address, rest] = element()?;
+                    let [address, rest] = element(segments, key)?;
                     unit.write([header, oob, address, rest]);
                 }
-                for _ in 0..behind / 2 {
-                    let ([one, its], [other, others]) = (element()?, element()?);
+                while !segments.is_done() {
+                    let [one, its] = element(segments, key)?;
+                    let [other, others] = match segments.is_done() {
+                        true => [0; 2],
+                        false => element(segments, key)?,
+                    };
                     units.next()?.write([one, its, other, others]);
-                }
-                if behind % 2 != 0 {
-                    let [address, rest] = element()?;
-                    units.next()?.write([address, rest, 0, 0]);
                 }
                 Some(())
             };
-            if write().is_none() || !segments.is_done() {
+            if write().is_none() {
                 return false;
             }
-            last = at;
-            at = at.wrapping_add(1 + behind.div_ceil(2) as u32);
+            (before, behind) = (left, units.clone());
             bytes += mbuf.packet_len() as u64;
             true
         });
-        (self.at, self.last) = (at, last);
-        self.bytes += bytes;
+        if count != 0 {
+            self.last = self.at.wrapping_add((all - before.len()) as u32);
+            self.at = self.at.wrapping_add((all - behind.len()) as u32);
+            self.bytes += bytes;
+        }
         count
     }
 
@@ -135,4 +135,11 @@ impl Mixed<'_> {
         }
         false
     }
+}
+
+/// The element of the next segment, if that is plain.
+#[inline]
+fn element(segments: &mut PlainSegments<'_>, key: u64) -> Option<[u64; 2]> {
+    let segment = segments.next()?;
+    Some([segment.address, key | u64::from(segment.len) << 32])
 }

@@ -233,11 +233,7 @@ impl TxPush<'_> {
         // Numbers of segments, put together: 1 only if they all are.
         let (mut segments_of_all, mut done) = (0, true);
         for mbuf in packets {
-            let mut segments = PlainSegments {
-                next: Some(mbuf.handle()),
-                origin,
-                of: PhantomData,
-            };
+            let mut segments = PlainSegments::of(mbuf, origin);
             if !write(mbuf, &mut segments) {
                 break;
             }
@@ -260,19 +256,30 @@ impl TxPush<'_> {
         self.batch.as_slice()[..self.limit].get(self.count)
     }
 
+    fn kind_of(&self, mbuf: &Mbuf) -> Kind {
+        let Some(origin) = self.origin else {
+            return Kind::Mixed;
+        };
+        let mut segments = PlainSegments::of(mbuf, origin);
+        while segments.next().is_some() {}
+        match segments.is_done() {
+            true if mbuf.segments() == 1 => Kind::Simple,
+            true => Kind::Plain,
+            false => Kind::Mixed,
+        }
+    }
+
     /// Offers the next packet, whatever it is like. Whether it was accepted; not if there is none.
     #[inline]
     pub fn next(&mut self, accept: impl FnOnce(&Mbuf) -> bool) -> bool {
         let Some(mbuf) = self.peek() else {
             return false;
         };
-        let simple = (self.origin).is_some_and(|origin| mbuf.line().is_simple_of(origin));
+        let kind = self.kind_of(mbuf);
         let accepted = accept(mbuf);
         if accepted {
             self.count += 1;
-            if !simple {
-                self.kind = Kind::Mixed;
-            }
+            self.kind = self.kind.max(kind);
         }
         accepted
     }
@@ -317,7 +324,16 @@ pub struct PlainSegments<'a> {
     of: PhantomData<&'a Mbuf>,
 }
 
-impl PlainSegments<'_> {
+impl<'a> PlainSegments<'a> {
+    #[inline]
+    fn of(mbuf: &'a Mbuf, origin: Origin) -> Self {
+        Self {
+            next: Some(mbuf.handle()),
+            origin,
+            of: PhantomData,
+        }
+    }
+
     /// Whether every segment of the packet was plain and was taken.
     #[inline]
     pub fn is_done(&self) -> bool {
