@@ -1,7 +1,7 @@
 //! GDMA requests: devices, event queues, doorbell pages, memory (reference/mana-hardware.md §6.5).
 
 use gdma::eqe::event;
-use mana_model::hardware::{MAX_DOMAINS, MAX_EVENT_QUEUES, MAX_QUEUES};
+use mana_model::hardware::{MAX_DOMAINS, MAX_EVENT_QUEUES, MAX_QUEUES, Refusal};
 
 use super::kinds;
 use super::message::{Answer, Request};
@@ -110,12 +110,29 @@ impl Function {
             return Err(Failure::invalid("the device is registered already"));
         }
         let page = self.pages.take(1, 1)?;
-        let domain = self.hardware.create_domain()?;
-        let key = self.hardware.register_all(domain)?;
+        let (domain, key) = match self.create_device_domain() {
+            Ok(made) => made,
+            Err(refusal) => {
+                self.pages.free(page, 1)?;
+                return Err(refusal.into());
+            }
+        };
         let registration = Registration { domain, key, page };
         self.objects.registered.insert(request.device, registration);
         answer.u32s(32, [domain, key, page]);
         Ok(status::OK)
+    }
+
+    /// A domain with a key for all of the bus.
+    fn create_device_domain(&mut self) -> Result<(u32, u32), Refusal> {
+        let domain = self.hardware.create_domain()?;
+        match self.hardware.register_all(domain) {
+            Ok(key) => Ok((domain, key)),
+            Err(refusal) => {
+                self.hardware.destroy_domain(domain)?;
+                Err(refusal)
+            }
+        }
     }
 
     fn deregister_device(&mut self, request: &Request<'_>) -> Done {

@@ -95,12 +95,18 @@ pub struct Function {
     pages: Pages,
     /// Whether the RNIC is among the function's devices.
     rnic: bool,
+    /// Requests that failed since the last reset.
+    failures: u64,
 }
 
 /// The name of a request, as in recorded traces.
 pub(crate) fn name(number: u32) -> &'static str {
     Kind::find(number).map_or("UNKNOWN", |kind| kind.name)
 }
+
+/// Failures that are told one by one; later ones at every power of two, so that a driver that sends
+/// nonsense does not fill the disk.
+const TOLD: u64 = 100;
 
 impl Function {
     /// The function that `config` describes, whose memory is `memory`.
@@ -117,6 +123,7 @@ impl Function {
             regions: Regions::default(),
             pages: Pages::new(DOORBELL_PAGES),
             rnic: true,
+            failures: 0,
         })
     }
 
@@ -130,7 +137,10 @@ impl Function {
     /// gets an answer with a header only. The hardware channel's own queues are not known here.
     pub fn request(&mut self, request: &[u8], answer: &mut Vec<u8>) {
         let Some(request) = Request::parse(request) else {
-            tracing::warn!(bytes = request.len(), "HWC: no request, or a cut one");
+            self.complain(format_args!(
+                "no request, or a cut one, in {} bytes",
+                request.len()
+            ));
             answer.clear();
             answer.resize(message::ANSWER_HEADER, 0);
             let size = message::ANSWER_HEADER as u32;
@@ -161,11 +171,23 @@ impl Function {
                 writer.clear();
                 let number = request.kind;
                 let name = name(number);
-                tracing::warn!("HWC {number:#x} {name}: status {status:#x}: {why}");
+                self.complain(format_args!(
+                    "{number:#x} {name}: status {status:#x}: {why}"
+                ));
                 status
             }
         };
         writer.status(status);
+    }
+
+    #[cold]
+    fn complain(&mut self, what: std::fmt::Arguments<'_>) {
+        self.failures += 1;
+        match self.failures {
+            ..=TOLD => tracing::warn!("HWC {what}"),
+            count if count.is_power_of_two() => tracing::warn!("HWC {what} ({count} failures)"),
+            _ => tracing::debug!("HWC {what}"),
+        }
     }
 
     fn answer(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Done {
@@ -197,6 +219,7 @@ impl Function {
         self.objects = Objects::new(self.hardware.config().ports.len());
         self.regions = Regions::default();
         self.pages = Pages::new(DOORBELL_PAGES);
+        self.failures = 0;
     }
 
     /// What an idle thread may wait on for frames; see [`Hardware::ears`].

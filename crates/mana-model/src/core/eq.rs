@@ -17,6 +17,8 @@ pub struct EventQueue {
     /// Where the last doorbell said the consumer is.
     consumer: u32,
     armed: bool,
+    /// Something was wrong already: later things are not told.
+    told: bool,
 }
 
 impl EventQueue {
@@ -37,6 +39,7 @@ impl EventQueue {
             producer: first,
             consumer: first,
             armed: true,
+            told: false,
         })
     }
 
@@ -51,7 +54,7 @@ impl EventQueue {
     #[must_use = "whether the interrupt is to be raised"]
     pub fn push(&mut self, event: u8, details: [u32; 3]) -> bool {
         if self.producer.wrapping_sub(self.consumer) >= 1 << self.log2 {
-            tracing::warn!(vector = self.vector, event, "event queue overflow");
+            self.tell("it is full");
             return false;
         }
         let tail = EqeTail::new()
@@ -64,11 +67,19 @@ impl EventQueue {
             .store_entry(offset, &Eqe { details, tail }.words())
             .is_none()
         {
-            tracing::warn!(vector = self.vector, event, "event queue is not mapped");
+            self.tell("its memory can't be reached");
             return false;
         }
         self.producer = self.producer.wrapping_add(1);
         std::mem::take(&mut self.armed)
+    }
+
+    /// Says once in the queue's life what the driver did wrong.
+    #[cold]
+    fn tell(&mut self, what: &str) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!("event queue of vector {}: {what}", self.vector);
+        }
     }
 
     /// Takes a doorbell; true if the vector fires at once, because events wait that the consumer has
@@ -79,11 +90,7 @@ impl EventQueue {
         let step = value.tail().wrapping_sub(self.consumer) & cycle;
         let behind = self.producer.wrapping_sub(self.consumer);
         if value.tail() > cycle || step > behind {
-            tracing::warn!(
-                vector = self.vector,
-                tail = value.tail(),
-                "event queue doorbell ahead of the device"
-            );
+            self.tell("a doorbell is ahead of the device");
             return false;
         }
         self.consumer = self.consumer.wrapping_add(step);

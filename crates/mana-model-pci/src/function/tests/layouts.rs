@@ -301,6 +301,32 @@ fn doorbell_pages_are_neighbours_from_an_aligned_first() {
 }
 
 #[test]
+fn what_finds_no_room_leaves_nothing_behind() {
+    let mut guest = guest();
+    let create = Message::new(0x1D, NO_DEVICE, 48, 48);
+    let domains: Vec<u64> = (0..4096).map(|_| guest.done(&create).u64(32)).collect();
+    assert_eq!(guest.ask(&create).status(), 3);
+    let register = Message::new(0x4, MANA, 40, 44);
+    assert_eq!(guest.ask(&register).status(), 3);
+    for domain in &domains {
+        guest.done(&Message::new(0x1E, NO_DEVICE, 48, 32).u64(40, *domain));
+    }
+    assert!(guest.function.is_empty());
+    // All pages but the hardware channel's.
+    let pages = Message::new(0x16, NO_DEVICE, 56, 36)
+        .u32(40, 27)
+        .u32(44, 1007);
+    let first = guest.done(&pages).u32(32);
+    assert_eq!(guest.ask(&register).status(), 3);
+    let free = Message::new(0x18, NO_DEVICE, 52, 32)
+        .u32(40, 27)
+        .u32(44, 1007);
+    guest.done(&free.u32(48, first));
+    assert!(guest.function.is_empty());
+    guest.done(&register);
+}
+
+#[test]
 fn moderation_is_echoed_from_version_3_on() {
     let mut guest = guest();
     let [domain, _, page] = guest.register(MANA);
