@@ -73,7 +73,7 @@ impl From<Refusal> for Failure {
             Refusal::Port | Refusal::Domain | Refusal::EventQueue | Refusal::WorkQueue => {
                 status::MISSING
             }
-            Refusal::DomainInUse | Refusal::EventQueueInUse => status::IN_USE,
+            Refusal::DomainInUse => status::IN_USE,
             Refusal::Ring | Refusal::NotConfigured => status::INVALID,
             Refusal::Limit => status::LIMIT,
         };

@@ -61,9 +61,6 @@ pub enum Refusal {
     /// No such event queue.
     #[error("no such event queue")]
     EventQueue,
-    /// Completion queues still tell the event queue of their news.
-    #[error("the event queue is in use")]
-    EventQueueInUse,
     /// No such work queue.
     #[error("no such work queue")]
     WorkQueue,

@@ -58,17 +58,14 @@ impl Hardware {
         found.then_some(()).ok_or(Refusal::EventQueue)
     }
 
-    /// Destroys an event queue.
+    /// Destroys an event queue. Completion queues that told it of their news tell nobody any more.
     ///
     /// # Errors
     ///
-    /// [`Refusal::EventQueue`], [`Refusal::EventQueueInUse`].
+    /// [`Refusal::EventQueue`].
     pub fn destroy_event_queue(&mut self, id: u32) -> Result<(), Refusal> {
-        self.has_event_queue(id)?;
-        if self.parents.values().any(|parent| *parent == id) {
-            return Err(Refusal::EventQueueInUse);
-        }
-        self.events.remove(&id);
+        self.events.remove(&id).ok_or(Refusal::EventQueue)?;
+        self.parents.retain(|_, parent| *parent != id);
         Ok(())
     }
 

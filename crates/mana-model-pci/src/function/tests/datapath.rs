@@ -47,6 +47,39 @@ fn frames_go_round_and_completions_wake_the_event_queue_once_per_arming() {
     netdev.assert_clean();
 }
 
+/// As Linux 7.3 does when a service of the device cuts its removal short.
+#[test]
+fn an_event_queue_that_goes_first_is_told_nothing_any_more_and_nor_is_its_successor() {
+    let mut netdev = Netdev::new(&[LinkConfig::Sink { capture: false }], |_| ());
+    let mut send = netdev.queue(VPORT, 1, 0);
+    let disable = Message::new(0xD, MANA, 52, 32)
+        .u32(40, 4)
+        .u32(44, netdev.events[0].id);
+    netdev.guest.done(&disable.clone().u32(48, 1));
+    assert_eq!(netdev.guest.ask(&disable).status(), 2, "it is gone");
+    let (region, ring) = netdev.guest.region(0x8000);
+    let create = Message::new(0xC, MANA, 96, 36)
+        .u32(40, 4)
+        .u32(48, netdev.domain);
+    let create = create
+        .u32(52, netdev.page)
+        .u64(56, region)
+        .u32(68, 0x8000)
+        .u32(76, 5);
+    let id = netdev.guest.done(&create).u32(32);
+    netdev.events[0] = super::netdev::Events {
+        id,
+        ring,
+        head: 2048,
+    };
+    netdev.send(&mut send, &frame(STATION, 60));
+    netdev.step();
+    assert_eq!(netdev.types(&mut send), [TX_OKAY]);
+    assert_eq!(netdev.event(0), None);
+    assert!(netdev.guest.function.take_interrupts().is_empty());
+    netdev.assert_clean();
+}
+
 #[test]
 fn a_fence_follows_everything_that_came_before_it() {
     let mut netdev = Netdev::new(&[LinkConfig::Sink { capture: false }], |_| ());
