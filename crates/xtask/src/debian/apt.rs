@@ -169,6 +169,9 @@ fn configuration_in(folder: &Path) -> String {
         r#"Dir::State "{folder}";
 Dir::State::lists "{folder}/lists";
 Dir::Cache "{folder}/cache";
+// Images of containers switch both off: every call would read all lists again.
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "srcpkgcache.bin";
 // What is installed does not matter, and is not locked.
 Dir::State::status "/dev/null";
 // As root, apt would become a user who may not write here.
