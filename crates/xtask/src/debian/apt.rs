@@ -102,12 +102,15 @@ impl Apt {
         process::capture(&mut install)
     }
 
-    /// The packages as files, the newest version that the sources have.
-    pub fn download(&self, packages: &[String]) -> Result<Vec<PathBuf>, String> {
-        let download = self.folder.join("download");
+    /// The packages as files, the newest version that the sources have, in a folder of this name: others
+    /// may be unpacked meanwhile.
+    pub fn download(&self, packages: &[String], name: &str) -> Result<Vec<PathBuf>, String> {
+        let download = self.folder.join("download").join(name);
         remove(&download)?;
         create(&download)?;
-        process::run(self.command().arg("download").args(packages))?;
+        let mut command = self.command();
+        command.current_dir(&download);
+        process::run(command.arg("download").args(packages))?;
         let read = |error| failed(&download, &error);
         let mut archives = Vec::new();
         for entry in fs::read_dir(&download).map_err(read)? {

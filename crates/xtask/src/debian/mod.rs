@@ -11,11 +11,15 @@ mod suite;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use apt::Apt;
 
 use crate::process;
 use crate::workspace::Workspace;
+
+/// Whose turn it is to use apt: groups may be fetched by several threads.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Packages that are unpacked into one tree of their own.
 #[derive(Debug, PartialEq, Eq)]
@@ -209,6 +213,8 @@ impl Group {
             self.packages.join(", "),
             tree.display()
         );
+        // Groups of one suite share its folder, and apt does not share it with itself.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut apt = Apt::new(debian.join("apt"))?;
         if let Some(suite) = self.suite {
             apt = Apt::of_suite(debian.join(format!("apt-{suite}")), &apt, suite)?;
@@ -219,7 +225,8 @@ impl Group {
             Brings::Libraries => packages.extend(apt.libraries(self.packages)?),
             Brings::Kernel => packages = apt.kernel(self.packages[0])?,
         }
-        let archives = apt.download(&packages)?;
+        let archives = apt.download(&packages, self.name)?;
+        drop(turn);
         // Unpacked beside its place, so that an interrupted run leaves no half of a tree.
         let part = debian.join(format!("{}.part", self.name));
         for path in [&part, &tree] {
