@@ -74,7 +74,7 @@ impl TxCore {
             counters,
         } = setup;
         let template = Template::new(&queue);
-        Ok(Self {
+        let mut core = Self {
             rings: TxRings::new(context, queue, depth)?,
             shadow: TxShadowRing::new(depth),
             runs: RunRing::new(depth),
@@ -90,7 +90,13 @@ impl TxCore {
             index,
             sample: None,
             counters,
-        })
+        };
+        // In a forwarder the first look then falls into the turn in which its receive queue refills, and
+        // so do all others under full bursts: what one takes out of the pool's cache the other puts
+        // back. Several queues that did one in this turn and the other in the next would swing the
+        // cache over both its ends.
+        core.budget = (LOOK / 2).min(depth / 2).min(core.largest_fit());
+        Ok(core)
     }
 
     pub(crate) fn index(&self) -> u16 {
