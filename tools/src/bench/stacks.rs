@@ -219,8 +219,11 @@ impl Means {
         }
     }
 
-    /// The command that starts a stack, `before` between the model and its program.
+    /// The command that starts a stack, `before` between the model and its program: valgrind, under
+    /// which there are ordinary pages only. DPDK's EAL finds no addresses for 2 MiB pages there, and
+    /// instructions are the same on both.
     pub fn command(&self, stack: Stack, plan: &Plan, before: &[OsString]) -> Command {
+        let huge = self.huge && before.is_empty();
         let mut words: Vec<OsString> = Vec::new();
         if self.is_preloaded() {
             // Between start and the first step the queues ring one after the other: with several,
@@ -238,15 +241,15 @@ impl Means {
         }
         words.extend_from_slice(before);
         match stack {
-            Stack::C => words.extend(self.c_words(plan)),
+            Stack::C => words.extend(self.c_words(plan, huge)),
             Stack::RdmaCore if self.rdma_core.is_some() => {
                 words.extend(self.rdma_core.iter().flat_map(Dpdk::start));
                 words.push(self.program.clone().into());
-                words.extend(self.worker_words(stack, plan));
+                words.extend(self.worker_words(stack, plan, huge));
             }
             Stack::RdmaCore | Stack::Uverbs | Stack::Floor => {
                 words.extend_from_slice(&self.words);
-                words.extend(self.worker_words(stack, plan));
+                words.extend(self.worker_words(stack, plan, huge));
             }
         }
         let mut command = Command::new(&words[0]);
@@ -263,23 +266,23 @@ impl Means {
         command
     }
 
-    fn worker_words(&self, stack: Stack, plan: &Plan) -> Vec<OsString> {
+    fn worker_words(&self, stack: Stack, plan: &Plan, huge: bool) -> Vec<OsString> {
         let mut words = vec!["bench".into(), "--worker".into(), stack.name().into()];
         words.extend(["--plan".into(), plan.to_string().into()]);
-        if self.huge {
+        if huge {
             words.push("--huge".into());
         }
         words
     }
 
-    fn c_words(&self, plan: &Plan) -> Vec<OsString> {
+    fn c_words(&self, plan: &Plan, huge: bool) -> Vec<OsString> {
         let Ok((dpdk, program)) = &self.c else {
             return Vec::new();
         };
         let mut words = dpdk.start();
         words.push(program.into());
         let core = self.core.to_string();
-        let memory: &[&str] = match self.huge {
+        let memory: &[&str] = match huge {
             true => &["--in-memory"],
             false => &["--no-huge", "-m", MEMORY, "--no-shconf"],
         };
