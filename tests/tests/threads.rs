@@ -54,6 +54,12 @@ suites! {
     full_ring
     port_stats
     rx_wakeup
+    kernel_forwarding
+    kernel_interrupts
+    kernel_missed
+    kernel_netdev_up
+    kernel_unload
+    kernel_reset_request
     recovery_traffic
     recovery_workers
     recovery_comes_by_itself

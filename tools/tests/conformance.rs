@@ -112,6 +112,11 @@ fn without_a_device_of_hardware_what_could_run_fails_and_the_rest_is_skipped_wit
                 assert_eq!(result, "skipped", "{name}");
                 assert!(reason.contains("--wire=loop"), "{name}: {reason}");
             }
+            _ if name.starts_with("kernel_") => {
+                assert_eq!(result, "skipped", "{name}");
+                let wired = reason.contains("--wire=loop");
+                assert!(wired || reason.contains("--steer"), "{name}: {reason}");
+            }
             _ => {
                 assert_eq!(result, "skipped", "{name}");
                 assert!(reason.contains("device model"), "{name}: {reason}");
