@@ -234,7 +234,8 @@ static void reopen(const char *path)
 static void reset_after_a_time(void)
 {
     char path[4096];
-    struct header query = { 24, 16, 0, 0, 0, 20, 0, { { 0 } } };
+    /* GET_CONTEXT, which needs no attribute: what lacks one is EINVAL even then. */
+    struct header query = { 24, 0, 3, 0, 0, 20, 0, { { 0 } } };
     alarm(100);
     snprintf(path, sizeof path, "%s/class/infiniband_verbs/uverbs0", getenv("SYSFS_PATH"));
     if (access(path, F_OK)) fail(path);
@@ -373,7 +374,7 @@ int main(int count, char **words)
         print_command(NULL);
     } else if (!strcmp(mode, "hold")) {
         /* Stays until its input ends. */
-        struct header query = { 24, 16, 0, 0, 0, 20, 0, { { 0 } } };
+        struct header query = { 24, 0, 3, 0, 0, 20, 0, { { 0 } } };
         puts("ready");
         fflush(stdout);
         while (getchar() != EOF) {

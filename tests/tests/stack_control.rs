@@ -49,8 +49,8 @@ fn a_running_program_is_steered_and_read_over_its_socket() {
     assert_eq!(client.port(1).counters().unwrap().rx_disabled, 1);
     assert!(client.findings().unwrap().is_empty());
 
-    // The program's next calls, none of which has its attributes: the first fails as ordered, the
-    // second for itself, the third because the device is gone.
+    // The program's next calls ask for the context that it has: the first fails as ordered, the second
+    // for itself, the third because the device is gone.
     let mut call = || {
         input.write_all(b"\n").unwrap();
         lines.next().unwrap().unwrap()
@@ -71,10 +71,7 @@ fn a_running_program_is_steered_and_read_over_its_socket() {
     // A second program has the path denied, and leaves the first alone.
     let second = uverbs.run(&format!("--control={}", path.display()), "hold");
     assert_eq!(second.code, Some(1));
-    assert!(
-        second.err.contains("another model is steered"),
-        "{second:?}"
-    );
+    assert!(second.err.contains("another model listens"), "{second:?}");
     let control = |words: &[&str]| {
         let socket = path.to_str().unwrap();
         Ran::of(&mut uverbs.mana(&[&["model", "control", socket], words].concat()))

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use uverbs_abi::{IbDevice, Mac, Netdev, PciAddress, SystemError};
 
 use crate::Model;
+use crate::front::query::GIDS;
 
 /// Why the tree could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -252,10 +253,19 @@ impl Sysfs {
         link(&folder.join("device"), function)?;
         text(&folder.join("node_type"), "1: CA")?;
         text(&folder.join("node_guid"), "0000:0000:0000:0000")?;
-        for port in 1..=ports {
-            let port = folder.join("ports").join(port.to_string());
+        for number in 1..=ports {
+            let port = folder.join("ports").join(number.to_string());
             make(&port)?;
             text(&port.join("link_layer"), "Ethernet")?;
+            // Only the first port of the RDMA device has a table of GIDs; nothing is in it while its
+            // netdev is not UP.
+            if number == 1 && !device.name.starts_with("manae_") {
+                let gids = port.join("gids");
+                make(&gids)?;
+                for index in 0..GIDS {
+                    text(&gids.join(index.to_string()), &["0000"; 8].join(":"))?;
+                }
+            }
         }
         let node = function.join("infiniband_verbs").join(&device.node);
         make(&node)?;

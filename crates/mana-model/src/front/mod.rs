@@ -21,7 +21,7 @@ pub(crate) mod node;
 mod objects;
 mod pages;
 mod presence;
-mod query;
+pub(crate) mod query;
 mod receive;
 mod rules;
 mod send;

@@ -15,7 +15,7 @@ const PHYS_DISABLED: u8 = 3;
 const WIDTH_1X: u8 = 1;
 const SPEED_SDR: u8 = 1;
 /// `gid_tbl_len`.
-const GIDS: u32 = 16;
+pub(crate) const GIDS: u32 = 16;
 /// Behind the link layer: `IB_UVERBS_QPF_GRH_REQUIRED` in the flags, and the speed in the wider field.
 const GRH_REQUIRED_AND_SDR: [u8; 10] = [1, 0, 0, 0, 0, 0, 1, 0, 0, 0];
 /// `IB_MTU_4096`.
