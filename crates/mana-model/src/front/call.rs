@@ -1,7 +1,7 @@
 //! One method call: who may call what, then the method itself.
 
 use uverbs_abi::ids::attr;
-use uverbs_abi::{Attribute, Call, Errno, wire};
+use uverbs_abi::{Attribute, Call, Errno};
 
 use super::attributes::Attributes;
 use super::context::Context;
@@ -125,17 +125,10 @@ impl Kernel<'_> {
 
     fn destroy_cq(&mut self, call: &mut Attributes<'_, '_>) -> Result<(), Errno> {
         let handle = call.handle(attr::DESTROY_HANDLE).ok_or(Errno::EINVAL)?;
-        let cq = self.context.objects.cq(handle)?;
-        let (channel, user_handle, events) = (cq.channel.clone(), cq.user_handle, cq.events);
         self.context.objects.check_unused(handle)?;
+        let answer = self.context.objects.cq(handle)?.reported();
         self.context.destroy(handle, self.device, self.ports);
-        // The program waits for as many acknowledgements as the kernel says it has read.
-        let unread = channel.map_or(0, |channel| channel.withdraw(&user_handle.to_ne_bytes()));
         self.context.drop_abandoned_files();
-        let answer = wire::DestroyCqResp {
-            comp_events_reported: events.saturating_sub(unread),
-            async_events_reported: 0,
-        };
         call.put(attr::DESTROY_RESP, &answer);
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::events::EventFile;
 use super::handles::Handles;
 use super::machine::KernelPort;
 use super::methods::Method;
-use super::objects::{Object, Qp};
+use super::objects::{Cq, Object, Qp};
 use super::rules::{IbKind, Rules};
 use crate::core::Device;
 use crate::model::ObjectCounts;
@@ -29,13 +29,23 @@ pub(crate) struct Context {
     /// Its device went away: every call is answered by `EIO`, for ever.
     pub(crate) gone: bool,
     /// Objects that there were when the device went away. The kernel has destroyed them, and lets the
-    /// program do so once more.
-    left: Vec<u32>,
+    /// program do so once more, as if they were there.
+    left: Vec<Left>,
     pub(crate) objects: Handles<Object>,
     /// Completion channels that the program or a CQ still holds.
     pub(crate) channels: Vec<Arc<EventFile>>,
     pub(crate) async_files: Vec<EventFile>,
     pub(crate) cells: Cells,
+}
+
+/// An object whose device went away.
+struct Left {
+    handle: u32,
+    /// What destroys it.
+    by: Method,
+    /// It, if it is a CQ: the program waits for as many acknowledgements as its destruction says that
+    /// it has read events, now as before.
+    cq: Option<Cq>,
 }
 
 impl Context {
@@ -96,7 +106,15 @@ impl Context {
     /// The device is gone, and every object with it.
     pub(crate) fn disassociate(&mut self, device: &mut Device, ports: &mut [KernelPort]) {
         self.gone = true;
-        self.left = self.objects.iter().map(|(handle, _)| handle).collect();
+        let left = self.objects.iter().map(|(handle, object)| Left {
+            handle,
+            by: object.destroyed_by(),
+            cq: match object {
+                Object::Cq(cq) => Some(cq.clone()),
+                _ => None,
+            },
+        });
+        self.left = left.collect();
         self.destroy_all(device, ports);
     }
 
@@ -110,9 +128,15 @@ impl Context {
             return Err(Errno::EIO);
         }
         let handle = call.object(attr::DESTROY_HANDLE)?;
-        let place = self.left.iter().position(|left| *left == handle);
-        self.left.swap_remove(place.ok_or(Errno::ENOENT)?);
-        call.put(attr::DESTROY_RESP, &wire::DestroyCqResp::default());
+        let place = self.left.iter().position(|left| left.handle == handle);
+        let place = place.ok_or(Errno::ENOENT)?;
+        if self.left[place].by != method {
+            return Err(Errno::EINVAL);
+        }
+        match self.left.swap_remove(place).cq {
+            Some(cq) => call.put(attr::DESTROY_RESP, &cq.reported()),
+            None => call.put(attr::DESTROY_RESP, &0_u32),
+        }
         Ok(())
     }
 

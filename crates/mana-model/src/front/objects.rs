@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use uverbs_abi::Errno;
+use uverbs_abi::{Errno, wire};
 
 use super::events::EventFile;
 use super::handles::Handles;
+use super::methods::Method;
 use crate::core::{MrId, PdId, RegionId};
 
 /// One object.
@@ -42,6 +43,7 @@ pub(crate) struct Mr {
 }
 
 /// A completion queue. The device has none until a queue uses it.
+#[derive(Clone)]
 pub(crate) struct Cq {
     pub(crate) user_handle: u64,
     pub(crate) channel: Option<Arc<EventFile>>,
@@ -53,6 +55,20 @@ pub(crate) struct Cq {
     pub(crate) events: u32,
     /// Made for the RNIC: useless for Ethernet (§4.1).
     pub(crate) rnic: bool,
+}
+
+impl Cq {
+    /// What its destruction answers: how many events the program has read, for as many
+    /// acknowledgements libibverbs waits. Those that it has not read are taken back.
+    pub(crate) fn reported(&self) -> wire::DestroyCqResp {
+        let user_handle = self.user_handle.to_ne_bytes();
+        let channel = self.channel.as_ref();
+        let unread = channel.map_or(0, |channel| channel.withdraw(&user_handle));
+        wire::DestroyCqResp {
+            comp_events_reported: self.events.saturating_sub(unread),
+            async_events_reported: 0,
+        }
+    }
 }
 
 /// A receive work queue. The device has none until the RSS QP.
@@ -112,6 +128,18 @@ impl Object {
             Self::Wq(_) | Self::Mr(_) => 2,
             Self::Cq(_) => 3,
             Self::Pd(_) => Self::LAST_DESTROYED,
+        }
+    }
+
+    /// The method that destroys it.
+    pub(crate) const fn destroyed_by(&self) -> Method {
+        match self {
+            Self::Pd(_) => Method::DestroyPd,
+            Self::Mr(_) => Method::DestroyMr,
+            Self::Cq(_) => Method::DestroyCq,
+            Self::Wq(_) => Method::DestroyWq,
+            Self::Table(_) => Method::DestroyTable,
+            Self::Qp(_) => Method::DestroyQp,
         }
     }
 
