@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 
-use uverbs_abi::DoorbellKind;
 use uverbs_abi::ids::object;
+use uverbs_abi::{DoorbellKind, Errno};
 
 use super::machine;
 use super::program::{Program, Ring};
 use crate::config::{DeviceConfig, Kernel, LinkConfig};
+use crate::faults::Fault;
 use crate::model::Model;
 
 /// A machine of one port whose frames are kept. Queue ids are above 1023, so that `vsq_frame`
@@ -289,6 +290,16 @@ fn reception_stays_on_without_its_queues_where_the_rss_qp_does_not_turn_it_off()
 
 #[test]
 fn destroying_a_cq_counts_the_events_that_were_read() {
+    destroying_counts_events(false);
+}
+
+/// libibverbs waits for as many acknowledgements as the answer says, for ever if it says too few.
+#[test]
+fn destroying_a_cq_of_a_removed_device_counts_them_as_well() {
+    destroying_counts_events(true);
+}
+
+fn destroying_counts_events(removed: bool) {
     let model = capturing(Kernel::V6_12);
     let program = Program::start(&model);
     let channel = program.channel().unwrap();
@@ -332,6 +343,10 @@ fn destroying_a_cq_counts_the_events_that_were_read() {
     model.step();
     program.doorbell(DoorbellKind::Send, ids.sqid, sq(64));
     model.step();
+    if removed {
+        model.inject(Fault::DeviceFatal { device: 0 });
+        assert_eq!(program.destroy(object::CQ, qp), Err(Errno::EINVAL));
+    }
     program.destroy(object::QP, qp).unwrap();
     // One of two was read, and the other is withdrawn.
     let reported = program.destroy(object::CQ, cq).unwrap();
