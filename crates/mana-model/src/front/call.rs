@@ -125,6 +125,7 @@ impl Kernel<'_> {
 
     fn destroy_cq(&mut self, call: &mut Attributes<'_, '_>) -> Result<(), Errno> {
         let handle = call.handle(attr::DESTROY_HANDLE).ok_or(Errno::EINVAL)?;
+        self.context.objects.cq(handle)?;
         self.context.objects.check_unused(handle)?;
         let answer = self.context.objects.cq(handle)?.reported();
         self.context.destroy(handle, self.device, self.ports);
