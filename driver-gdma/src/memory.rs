@@ -129,6 +129,24 @@ impl RingMemory {
         index & self.mask == 0
     }
 
+    /// Entry `at` (modulo the ring) of `N` words.
+    ///
+    /// `N` is a power of two that is at most the size.
+    #[cfg(not(mana_loom))]
+    #[inline]
+    pub(crate) fn entry<const N: usize>(&self, at: u32) -> &[AtomicU64; N] {
+        const { assert!(N.is_power_of_two() && N <= MIN_RING / 8) };
+        let first = self.masked(at.wrapping_mul(N as u32));
+        // SAFETY: the masked index is below the number of words and a multiple of `N`, as that number
+        // is, so all words of the entry are below it, too; the rest is as for `entries`.
+        unsafe { self.base.add(first).cast().as_ref() }
+    }
+
+    #[cfg(mana_loom)]
+    pub(crate) fn entry<const N: usize>(&self, at: u32) -> &[AtomicU64; N] {
+        &self.entries(at, 1)[0]
+    }
+
     /// Neighbours: up to `count` entries of `N` words each from entry `at` on (modulo the ring), as far
     /// as the end of the ring. For loops, which need neither mask nor check then.
     ///

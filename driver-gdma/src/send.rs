@@ -120,6 +120,13 @@ impl SendRing {
         self.capacity() - self.head.wrapping_sub(self.tail)
     }
 
+    /// The unit at cursor `at`. The caller has room for it.
+    #[inline]
+    #[must_use]
+    pub fn unit(&self, at: u32) -> Unit<'_> {
+        Unit(self.memory.entry(at))
+    }
+
     /// Up to `count` units from cursor `at` on, as far as the end of the ring. The caller has room for
     /// them.
     #[inline]

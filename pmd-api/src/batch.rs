@@ -188,6 +188,13 @@ impl Batch {
         unsafe { self.mbufs.set_len(len) }
     }
 
+    /// Lets go of the packets, which are leaked unless the caller has their handles.
+    #[inline]
+    pub(crate) fn let_go(&mut self) {
+        // SAFETY: nothing has to be initialised for a length of 0.
+        unsafe { self.mbufs.set_len(0) }
+    }
+
     /// Moves the first `into.len()` packets out; the others move to the front.
     ///
     /// # Panics
@@ -206,14 +213,10 @@ impl Batch {
         // before the first is copied, and to `rest` when the others are at the front.
         unsafe {
             self.mbufs.set_len(0);
-            // A call of memcpy for one, or for nothing, is dear in a burst of one.
-            if let [slot] = into.0 {
-                *slot = mbufs.read();
-            } else {
-                into.0
-                    .as_mut_ptr()
-                    .copy_from_nonoverlapping(mbufs, into.0.len());
-            }
+            into.0
+                .as_mut_ptr()
+                .copy_from_nonoverlapping(mbufs, into.0.len());
+            // A call of memcpy for nothing is dear in a small burst.
             if !into.1.is_empty() {
                 into.1
                     .as_mut_ptr()

@@ -25,6 +25,14 @@ impl Lkeys {
         }
     }
 
+    /// The key of `pool`, if that is the cached one.
+    #[inline]
+    pub(super) fn cached(&self, pool: PoolId) -> Option<u32> {
+        self.last
+            .filter(|(cached, _)| *cached == pool)
+            .map(|(_, key)| key)
+    }
+
     #[cold]
     fn search(&mut self, pool: PoolId) -> Option<u32> {
         let entry = *self.table.iter().find(|(id, _)| *id == pool)?;

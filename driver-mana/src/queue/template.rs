@@ -1,10 +1,12 @@
 //! What the WQEs of a transmit queue have in common, and the loop that writes simple ones.
 
 use gdma::Unit;
-use gdma::oob::{LONG, LongOobTail, MAX_SHORT_VPORT_OFFSET, OFFLOAD_MASK, SHORT, ShortOob};
+use gdma::oob::{
+    LONG, LongOobTail, MAX_SHORT_VPORT_OFFSET, OFFLOAD_MASK, SHORT, SUPPRESS, ShortOob,
+};
 use gdma::wqe::WqeHeader;
 use mana_verbs::SendQueue;
-use pmd_api::{TxFlags, TxPush, TxWord};
+use pmd_api::{Mbuf, TxFlags, TxPush, TxWord};
 
 /// Requests of the transmit word that take more than the offload bits of the short OOB. The word
 /// itself makes sense: it can only be built from requests that were checked.
@@ -99,20 +101,35 @@ impl Template {
         units: impl ExactSizeIterator<Item = Unit<'a>>,
         bytes: &mut u64,
     ) -> usize {
-        const HEADER: u64 = WqeHeader::plain(SHORT, 1).into_bits();
         let (oob, key) = (self.oob, u64::from(key));
         let mut sum = 0;
         let count = push.simple(units, |mbuf, unit| {
-            let (word, len) = (mbuf.tx_word().bits(), mbuf.packet_len() as u64);
-            let good = word & SPECIAL == 0 && len != 0;
-            if good {
-                let oob = oob | word & OFFLOAD_MASK;
-                unit.write([HEADER, oob, mbuf.data_address(), key | len << 32]);
-                sum += len;
-            }
-            good
+            let len = write_simple(oob, key, mbuf, unit);
+            sum += len;
+            len != 0
         });
         *bytes += sum;
         count
     }
+
+    /// Writes the WQE of one packet, with a request for its completion, if it is simple. Returns its
+    /// bytes, or 0. As for [`Template::push_simple`].
+    #[inline(always)]
+    pub(super) fn write_one(&self, key: u32, mbuf: &Mbuf, unit: Unit<'_>) -> u64 {
+        write_simple(self.oob & !SUPPRESS, u64::from(key), mbuf, unit)
+    }
+}
+
+/// Writes the WQE of a packet of one unshared segment, if it wants no more than a short OOB. Returns
+/// its bytes, or 0.
+#[inline(always)]
+fn write_simple(oob: u64, key: u64, mbuf: &Mbuf, unit: Unit<'_>) -> u64 {
+    const HEADER: u64 = WqeHeader::plain(SHORT, 1).into_bits();
+    let (word, len) = (mbuf.tx_word().bits(), mbuf.packet_len() as u64);
+    if word & SPECIAL != 0 || len == 0 {
+        return 0;
+    }
+    let oob = oob | word & OFFLOAD_MASK;
+    unit.write([HEADER, oob, mbuf.data_address(), key | len << 32]);
+    len
 }

@@ -205,6 +205,35 @@ impl TxCore {
         }
     }
 
+    /// A burst of one simple packet like those before it, for which completions need not be looked
+    /// for: what `burst` does, without what its loops need. Whether it was one; nothing is done if not.
+    #[inline(never)]
+    pub(super) fn burst_of_one(&mut self, batch: &mut Batch) -> bool {
+        if self.budget == 0 || !self.template.short || self.counters.histograms.is_on() {
+            return false;
+        }
+        let Self {
+            rings,
+            shadow,
+            lkeys,
+            template,
+            ..
+        } = self;
+        let at = rings.sq.head();
+        let mut bytes = 0;
+        let sent = shadow.push_one(batch, |mbuf| {
+            if let Some(key) = lkeys.cached(mbuf.buffer_pool()) {
+                bytes = template.write_one(key, mbuf, rings.sq.unit(at));
+            }
+            bytes != 0
+        });
+        if sent {
+            self.commit(1, at.wrapping_add(1), bytes);
+            self.counters.bursts.add(1);
+        }
+        sent
+    }
+
     /// The burst itself; returns how many packets were sent. Why the one behind them can never be is
     /// left in `rejected`. Alone, because every value that lives longer than its loop costs the loop a
     /// register.
@@ -242,7 +271,9 @@ impl TxCore {
         let last = at.wrapping_sub(1);
         if push.is_full() {
             push.finish();
-            return self.commit(sent, at, last, bytes);
+            rings.sq.clear_suppress(last);
+            self.commit(sent, at, bytes);
+            return sent;
         }
         let mixed = Mixed {
             sq: &rings.sq,
@@ -259,7 +290,8 @@ impl TxCore {
         if sent == 0 {
             return 0;
         }
-        let sent = self.commit(sent, at, last, bytes);
+        self.rings.sq.clear_suppress(last);
+        self.commit(sent, at, bytes);
         // Of units these packets may have taken more than one each.
         self.budget = self.budget.min(self.largest_fit());
         sent
@@ -282,13 +314,11 @@ impl TxCore {
         self.rings.sq.free().saturating_sub(LARGEST - 1)
     }
 
-    /// Hands the WQEs of a burst to the device, the last of them, at `last`, with a request for a
-    /// completion.
+    /// Hands the WQEs of a burst to the device, of which the last one asks for a completion.
     #[inline]
-    fn commit(&mut self, sent: usize, at: u32, last: u32, bytes: u64) -> usize {
+    fn commit(&mut self, sent: usize, at: u32, bytes: u64) {
         self.posted = self.posted.wrapping_add(sent as u32);
         self.budget = self.budget.saturating_sub(sent as u32);
-        self.rings.sq.clear_suppress(last);
         self.runs.push(Run {
             packets_end: self.posted,
             units_end: at,
@@ -297,7 +327,6 @@ impl TxCore {
         self.counters.doorbells.add(1);
         self.counters.packets.add(sent as u64);
         self.counters.bytes.add(bytes);
-        sent
     }
 
     /// See [`pmd_api::TxBurst::tx_prepare`].

@@ -3,4 +3,5 @@
 mod faults;
 mod lifecycle;
 mod open;
+mod singles;
 mod support;

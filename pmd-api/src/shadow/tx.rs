@@ -116,6 +116,34 @@ impl TxShadowRing {
         }
     }
 
+    /// Takes the packet of a batch that has no other, if there is room, it is simple (see
+    /// [`TxPush::simple`]) and like the newest ones of the ring, and `write` accepts it: what
+    /// [`TxShadowRing::push`] does, for bursts of one. Otherwise nothing changes, and that way is to be
+    /// taken.
+    #[inline]
+    pub fn push_one(&mut self, batch: &mut Batch, write: impl FnOnce(&Mbuf) -> bool) -> bool {
+        let [mbuf] = batch.as_slice() else {
+            return false;
+        };
+        let line = mbuf.line();
+        let alike = Alike {
+            pool: line.origin.get().pool(),
+            kind: Kind::Simple,
+        };
+        if !line.is_simple() || self.newest != alike || self.room() == 0 || !write(mbuf) {
+            return false;
+        }
+        // The last accesses of clones that were seen to be gone come before the reuse.
+        fence(Ordering::Acquire);
+        let handle = mbuf.handle();
+        let at = self.tail as usize & self.slots.mask();
+        self.slots.slots[at].write(handle);
+        self.tail = self.tail.wrapping_add(1);
+        // The ring has it now.
+        batch.let_go();
+        true
+    }
+
     /// The packets that come next are not like the newest.
     #[inline(never)]
     fn begin_run(&mut self, alike: Alike) {

@@ -343,3 +343,55 @@ fn a_declining_caller_that_panics_loses_nothing() {
     assert!(caught.is_err());
     assert_eq!((ring.len(), batch.len()), (0, 4));
 }
+
+/// Only a packet that is alone, simple and like the newest, and only where there is room.
+#[test]
+fn one_packet_goes_in_by_itself_or_nothing_changes() {
+    let (a, b) = (pool(16, 192, 0, 0), pool(16, 192, 0, 0));
+    let in_a = a.id().0;
+    let mut ring = TxShadowRing::with_cursor(8, u32::MAX - 6);
+    let refused = |ring: &mut TxShadowRing, batch: &mut Batch, asked: bool| {
+        let (before, len) = (ring.len(), batch.len());
+        let mut was_asked = false;
+        assert!(!ring.push_one(batch, |_| {
+            was_asked = true;
+            false
+        }));
+        assert_eq!((ring.len(), batch.len()), (before, len));
+        assert_eq!(was_asked, asked);
+    };
+    push_all(&mut ring, &mut batch(&a, 3));
+
+    refused(&mut ring, &mut Batch::with_capacity(1), false);
+    refused(&mut ring, &mut batch(&a, 2), false);
+    refused(&mut ring, &mut batch(&b, 1), false);
+    let mut chain = batch(&a, 1);
+    chain.as_mut_slice()[0].chain(a.alloc().unwrap()).unwrap();
+    refused(&mut ring, &mut chain, false);
+    let mut shared = batch(&a, 1);
+    let clone = shared.as_mut_slice()[0].clone_shared(&a).unwrap();
+    refused(&mut ring, &mut shared, false);
+    let mut clones = Batch::with_capacity(1);
+    clones.push(clone).unwrap();
+    refused(&mut ring, &mut clones, false);
+    drop(clones);
+
+    refused(&mut ring, &mut batch(&a, 1), true);
+    for len in 4..=8 {
+        let mut one = batch(&a, 1);
+        let address = one.as_slice()[0].data_address();
+        assert!(ring.push_one(&mut one, |mbuf| mbuf.data_address() == address));
+        assert!(one.is_empty());
+        assert_eq!(runs(&ring), [(in_a, len)]);
+    }
+    refused(&mut ring, &mut batch(&a, 1), false);
+    drop((chain, shared));
+    assert_eq!(a.in_use(), 8);
+
+    // Behind others they are not alike.
+    ring.release(8);
+    push_all(&mut ring, &mut batch(&b, 1));
+    refused(&mut ring, &mut batch(&a, 1), false);
+    drop(ring);
+    assert_eq!((a.available(), b.available()), (16, 16));
+}
