@@ -11,6 +11,10 @@ pub trait Device {
     /// Does all that is pending, until nothing moves any more.
     fn step(&self);
 
+    /// Lets a device that works by itself stand still but for [`Device::step`], or lets it go. What
+    /// works in steps only stands still anyway.
+    fn hold(&self, _held: bool) {}
+
     /// Orders a failure.
     fn inject(&self, fault: Fault);
 
@@ -46,6 +50,11 @@ pub trait Device {
 
     /// Lets a frame arrive at the port with the next step.
     fn deliver(&self, frame: &[u8]);
+
+    /// Lets frames arrive at the port, one after the other, with the next step.
+    fn deliver_all(&self, frames: &[Vec<u8>]) {
+        frames.iter().for_each(|frame| self.deliver(frame));
+    }
 
     /// Takes what the port sent, oldest first, where its link captures.
     fn take_tx_frames(&self) -> Vec<Vec<u8>>;
@@ -177,6 +186,10 @@ impl Device for Client {
 
     fn deliver(&self, frame: &[u8]) {
         told(self.port(0).deliver(frame));
+    }
+
+    fn deliver_all(&self, frames: &[Vec<u8>]) {
+        told(self.port(0).deliver_all(frames.to_vec()));
     }
 
     fn take_tx_frames(&self) -> Vec<Vec<u8>> {

@@ -26,6 +26,7 @@ pub mod tcp;
 pub mod toeplitz;
 mod tools;
 pub mod uverbs;
+pub mod vm;
 
 pub use device::Device;
 pub use rig::Rig;

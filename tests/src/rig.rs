@@ -19,6 +19,9 @@ const STEPS: u32 = 64;
 /// Time without result after which any other device is given up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Time in which a device that works by itself may be thought to have done it.
+const REST: Duration = Duration::from_millis(500);
+
 /// When a device works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
@@ -26,6 +29,9 @@ enum Pace {
     Stepped,
     /// At each doorbell, at once, and in [`Rig::advance`].
     Prompt,
+    /// As before, but each doorbell takes a while to get there: in [`Rig::advance`] all have. What the
+    /// kernel makes of it, wakes and events, comes later.
+    Remote,
     /// By itself.
     Free,
 }
@@ -128,6 +134,7 @@ impl Rig {
         Self {
             device: Some(Box::new(device)),
             model,
+            pace: if model { Pace::Remote } else { Pace::Free },
             ..Self::hardware(system, selector)
         }
     }
@@ -151,7 +158,7 @@ impl Rig {
             steps += 1;
             let patient = match self.pace {
                 Pace::Stepped | Pace::Prompt => steps < STEPS,
-                Pace::Free => start.elapsed() < PATIENCE,
+                Pace::Remote | Pace::Free => start.elapsed() < PATIENCE,
             };
             if !patient {
                 return false;
@@ -189,10 +196,27 @@ impl Rig {
         device.map(|device| device.objects()).unwrap_or_default()
     }
 
-    /// Whether the kernel tells the statistics of netdevs: not in front of a preloaded model, which
-    /// has netdevs that are not there.
+    /// Lets the device do all that it can, or time pass in which it could; `meanwhile` is called all
+    /// the time.
+    pub fn rest(&self, mut meanwhile: impl FnMut()) {
+        let start = Instant::now();
+        let mut steps = 0;
+        let more = |steps| match self.pace {
+            Pace::Stepped | Pace::Prompt | Pace::Remote => steps < STEPS,
+            Pace::Free => start.elapsed() < REST,
+        };
+        while more(steps) {
+            meanwhile();
+            self.advance();
+            steps += 1;
+        }
+        meanwhile();
+    }
+
+    /// Whether its netdevs are there for the kernel, which then tells their statistics and limits: not
+    /// in front of a preloaded model.
     #[must_use]
-    pub fn tells_statistics(&self) -> bool {
+    pub fn has_netdevs(&self) -> bool {
         self.pace != Pace::Prompt
     }
 
@@ -238,20 +262,31 @@ impl Rig {
         self.device().remove(0);
     }
 
-    /// The device under test comes back, under another ib name and uverbs number each time: a second
-    /// device, which the machine must have, comes back at the same time, and the two change names.
+    /// The device under test comes back, under another ib name and uverbs number each time where the
+    /// machine [changes names](Rig::changes_names): a second device, which it must have, comes back at
+    /// the same time, and the two change them.
     ///
     /// # Panics
     ///
     /// If it is there, or no model.
     pub fn bring_back(&self) {
         let device = self.device();
+        if !self.changes_names() {
+            return device.restore(0);
+        }
         device.remove(1);
         // Whoever is first gets the lowest number.
         let first = usize::from(!self.swapped.get());
         device.restore(first);
         device.restore(1 - first);
         self.swapped.set(first == 1);
+    }
+
+    /// Whether a device that comes back has another ib name and uverbs number: a real kernel gives it
+    /// those that are free, which are the same.
+    #[must_use]
+    pub fn changes_names(&self) -> bool {
+        matches!(self.pace, Pace::Stepped | Pace::Prompt) || self._runner.is_some()
     }
 
     /// Whether the device under test is away.

@@ -1,6 +1,6 @@
 //! A MANA device of the running kernel, steered as root can steer it: by what sysfs lets be written.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +41,15 @@ impl Steering {
             }
         }
         Err(Errno::ENODEV)
+    }
+
+    /// Its configuration space, for reading.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such function.
+    pub fn config(&self) -> io::Result<File> {
+        File::open(format!("/sys/bus/pci/devices/{}/config", self.pci))
     }
 
     fn driver(&self, file: &str) -> Result<(), Errno> {

@@ -20,21 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `cargo xtask vm` with these words, or none where `test` can't run; then it is reported as skipped.
 fn vm(test: &str, words: &[&str]) -> Option<Command> {
-    if let Ok(reason) = env::var("MANA_KERNEL_SKIP") {
-        conformance::skip(test, &reason);
-        return None;
-    }
-    let variable = |name: &str| {
-        let value = env::var_os(name);
-        value.unwrap_or_else(|| {
-            panic!("{name} is not set; `cargo xtask test --tier kernel` builds and sets it")
-        })
-    };
-    let mut command = Command::new(variable("MANA_XTASK"));
-    command
-        .args(["vm", "--mana"])
-        .arg(variable("MANA_BIN"))
-        .args(words);
+    let mut command = conformance::vm::command(test)?;
+    command.args(words);
     Some(command)
 }
 

@@ -10,11 +10,14 @@ use crate::server::Shared;
 /// What `help` answers: one line a command.
 pub const HELP: &str = "\
 help                                   this text
+device                                 what it is, as the text of `--vdev`
 state                                  whether a client and a driver are there, and what exists
 ports                                  every port: MAC and carrier
 counters [PORT]                        what the device counted, of one port or of all
 operations                             requests of the driver so far
 step                                   let the device do everything that is pending, for a moment
+hold                                   stand still: from now on packets move in `step` only
+go                                     move by itself again, as it does at first
 findings                               what the driver did wrong so far
 take-findings                          the same, and forget it
 objects                                domains, memory regions and work queues that there are
@@ -38,6 +41,12 @@ pub(crate) fn run(shared: &Shared, line: &str) -> Result<String, ControlError> {
     let mut answer = String::new();
     match words[..] {
         ["help"] => answer.push_str(HELP),
+        ["device"] => {
+            let device = shared.device();
+            let text = device.function.hardware().config().to_text();
+            let text = text.map_err(|error| ControlError::not_now(error.to_string()))?;
+            let _always = writeln!(answer, "device {text}");
+        }
         ["state"] => {
             let device = shared.device();
             let live = device.function.hardware().live();
@@ -63,6 +72,15 @@ pub(crate) fn run(shared: &Shared, line: &str) -> Result<String, ControlError> {
         ["event", kind] => post(shared, number(kind, line)?, 0)?,
         ["event", kind, value] => post(shared, number(kind, line)?, number(value, line)?)?,
         ["remove"] | ["remove", "0"] => shared.device().give_back.raise(0),
+        ["hold"] => shared.device().held = true,
+        ["go"] => {
+            let mut device = shared.device();
+            device.held = false;
+            device.settle();
+            drop(device);
+            // What did not get done in a turn.
+            shared.wake();
+        }
         ["fall-off"] => shared.device().fall_off(),
         _ => {
             let command: Command = line.parse()?;
@@ -77,10 +95,16 @@ pub(crate) fn run(shared: &Shared, line: &str) -> Result<String, ControlError> {
                     let moved = device.settle();
                     let _always = writeln!(answer, "moved {moved}");
                 }
-                command => answer = run_on_hardware(device.function.hardware_mut(), &command)?,
+                command => {
+                    answer = run_on_hardware(device.function.hardware_mut(), &command)?;
+                    // A frame was delivered, perhaps: who gave it sees it arrive.
+                    if !device.held {
+                        device.settle();
+                    }
+                }
             }
             drop(device);
-            // A frame was delivered, perhaps.
+            // What did not get done in a turn.
             shared.wake();
         }
     }

@@ -33,6 +33,8 @@ pub(crate) struct Device {
     pub(crate) give_back: Interrupts,
     /// It fell off the bus: reads are all ones, nothing is done, until the next client.
     gone: bool,
+    /// Packets move in [`Device::settle`] only.
+    pub(crate) held: bool,
     trace: Trace,
     /// Requests so far.
     pub(crate) requests: u64,
@@ -51,6 +53,7 @@ impl Device {
             interrupts: Interrupts::new(VECTORS),
             give_back: Interrupts::new(1),
             gone: false,
+            held: false,
             trace,
             requests: 0,
             request: Vec::new(),
@@ -183,7 +186,7 @@ impl Device {
             return false;
         }
         self.function.doorbell(page, offset, value);
-        self.turn().1
+        !self.held && self.turn().1
     }
 
     /// Moves packets until nothing moves or the turn is over: how many, and whether it was over.
@@ -231,7 +234,7 @@ impl Device {
 
     /// Moves packets once around; how many.
     pub(crate) fn step(&mut self) -> usize {
-        if self.channel.is_none() {
+        if self.channel.is_none() || self.held {
             return 0;
         }
         let moved = self.function.step();
@@ -283,6 +286,7 @@ impl Device {
 
     fn begin_anew(&mut self) {
         self.stop();
+        self.held = false;
         self.config = ConfigSpace::new();
         self.messages = smc::Channel::default();
         self.memory.set_mastering(false);

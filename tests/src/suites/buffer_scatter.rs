@@ -68,9 +68,7 @@ fn arrive(running: &mut Running<'_>, buffer: usize, sizes: &[usize]) {
         .zip(sizes)
         .map(|(seed, size)| frame(Kind::UdpV4, 1, seed, *size))
         .collect();
-    for bytes in &sent {
-        running.rig.device().deliver(bytes);
-    }
+    running.rig.device().deliver_all(&sent);
     let received = running.receive(sent.len());
     for (one, bytes) in received.iter().zip(&sent) {
         let mbuf = &one.mbuf;
@@ -94,17 +92,12 @@ fn lost(running: &mut Running<'_>, most: usize) {
                 .device()
                 .inject(Fault::RxTruncated { port: 0, nth });
         }
-        for seed in 0..4 {
-            let size = if seed == 1 && round % 2 == 1 {
-                most + 1
-            } else {
-                3000
-            };
-            running
-                .rig
-                .device()
-                .deliver(&frame(Kind::UdpV4, 1, seed, size));
-        }
+        let size = |seed| match seed == 1 && round % 2 == 1 {
+            true => most + 1,
+            false => 3000,
+        };
+        let frames = [0, 1, 2, 3].map(|seed| frame(Kind::UdpV4, 1, seed, size(seed)));
+        running.rig.device().deliver_all(&frames);
         let received = running.receive(3);
         let seeds: Vec<u32> = received
             .iter()
@@ -124,16 +117,16 @@ fn starved(running: &mut Running<'_>) {
     let held: Vec<Mbuf> = std::iter::from_fn(|| running.rx_pool.alloc()).collect();
     let mut arrived = Vec::new();
     let before = running.rig.device().counters();
-    for seed in 0..3 * depth as u32 {
-        running
-            .rig
-            .device()
-            .deliver(&frame(Kind::UdpV4, 1, seed, 9014));
+    let seeds: Vec<u32> = (0..3 * depth as u32).collect();
+    let rig = running.rig;
+    for some in seeds.chunks(8) {
+        let frames = some
+            .iter()
+            .map(|seed| frame(Kind::UdpV4, 1, *seed, 9014))
+            .collect::<Vec<_>>();
+        rig.device().deliver_all(&frames);
     }
-    running.rig.until(|| {
-        arrived.extend(running.poll().into_iter().map(|one| one.mbuf));
-        false
-    });
+    rig.rest(|| arrived.extend(running.poll().into_iter().map(|one| one.mbuf)));
     let dropped = running.rig.device().counters().rx_no_buffer - before.rx_no_buffer;
     assert!(dropped > 0 && arrived.len() >= posted, "no shortage");
     assert_eq!(arrived.len() as u64 + dropped, 3 * depth as u64);

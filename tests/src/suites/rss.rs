@@ -30,14 +30,14 @@ fn run(rig: &Rig) {
         let key = key.unwrap_or(VECTOR_KEY);
         let mut used = vec![false; queues];
         for flow in 0..300 {
-            for kind in Kind::ALL {
-                let bytes = frame(kind, flow, flow, 90);
-                used[check(&mut running, &key, &bytes, queues)] = true;
+            let frames = Kind::ALL.map(|kind| frame(kind, flow, flow, 90));
+            for queue in check(&mut running, &key, &frames, queues) {
+                used[queue] = true;
             }
         }
         assert!(used.iter().all(|used| *used), "a queue got nothing");
-        for bytes in vectors() {
-            check(&mut running, &key, &bytes, queues);
+        for frame in vectors() {
+            check(&mut running, &key, &[frame], queues);
         }
         assert_eq!(running.port.rss_key(), key);
         let table = running.port.rss_table().expect("it is configured");
@@ -85,20 +85,33 @@ fn keys(rig: &Rig) {
     port.stop(queues).expect("it stops");
 }
 
-/// Delivers a frame; it must arrive where it must, with the right hash. Returns the queue.
-fn check(running: &mut Running<'_>, key: &[u8; 40], bytes: &[u8], queues: usize) -> usize {
-    running.rig.device().deliver(bytes);
-    let received = running.receive(1);
-    let one = &received[0];
-    assert_eq!(one.queue, queue(key, bytes, queues), "{bytes:02x?}");
-    assert!(one.mbuf.to_vec() == bytes);
-    if queues > 1 {
-        // What software computes is what the device does.
-        assert_eq!(Toeplitz::new(key).packet(bytes), one.mbuf.hash());
-        let expected = input(bytes).map(|covered| (hash(key, &covered), covers(&covered, bytes)));
-        assert_eq!(one.mbuf.hash(), expected, "{bytes:02x?}");
+/// Delivers frames; each must arrive where it must, with the right hash. Returns the queues.
+fn check(
+    running: &mut Running<'_>,
+    key: &[u8; 40],
+    frames: &[Vec<u8>],
+    queues: usize,
+) -> Vec<usize> {
+    running.rig.device().deliver_all(frames);
+    let received = running.receive(frames.len());
+    let mut came: Vec<Vec<u8>> = Vec::new();
+    for one in &received {
+        let bytes = one.mbuf.to_vec();
+        assert_eq!(one.queue, queue(key, &bytes, queues), "{bytes:02x?}");
+        if queues > 1 {
+            // What software computes is what the device does.
+            assert_eq!(Toeplitz::new(key).packet(&bytes), one.mbuf.hash());
+            let covered = input(&bytes);
+            let expected = covered.map(|covered| (hash(key, &covered), covers(&covered, &bytes)));
+            assert_eq!(one.mbuf.hash(), expected, "{bytes:02x?}");
+        }
+        came.push(bytes);
     }
-    one.queue
+    let mut frames = frames.to_vec();
+    frames.sort();
+    came.sort();
+    assert!(came == frames, "frames changed");
+    received.iter().map(|one| one.queue).collect()
 }
 
 /// What a hash over so many bytes of that frame is called.

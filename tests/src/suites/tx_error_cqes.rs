@@ -92,11 +92,11 @@ fn queue_stops(rig: &Rig) {
         running.send(0, mbufs);
         rig.advance();
         running.reclaim();
+        assert_eq!(running.port.tx_queue_stats(0).errors, 1);
         let mut batch = pmd_api::Batch::with_capacity(8);
         batch.fill_from(burst(&running));
         let outcome = pmd_api::TxBurst::tx_burst(&mut running.queues.tx[0], &mut batch);
         assert_eq!((outcome.sent, batch.len()), (0, 8), "a stopped queue sends");
-        assert_eq!(running.port.tx_queue_stats(0).errors, 1);
         drop(batch);
 
         running.restart();

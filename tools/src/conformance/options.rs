@@ -113,6 +113,8 @@ pub enum Target {
         steer: bool,
         /// Where the model is steered that serves the device.
         control: Option<PathBuf>,
+        /// What that device is, where suites are chosen.
+        served: Option<Box<DeviceConfig>>,
     },
 }
 
@@ -148,6 +150,10 @@ impl Options {
                     },
                     steer: args.steer || args.control.is_some(),
                     control: args.control.clone(),
+                    served: match &args.control {
+                        Some(path) if !args.inside => Some(Box::new(served::device(path)?)),
+                        _ => None,
+                    },
                 }
             }
             None if args.wire == Wire::Loop => {
@@ -179,7 +185,7 @@ impl Options {
         let Target::Hardware {
             wire,
             steer,
-            control,
+            served,
             ..
         } = &self.target
         else {
@@ -195,7 +201,7 @@ impl Options {
             }
             (Needs::Loop, Wire::Loop) => None,
             (Needs::Steering | Needs::Model | Needs::Neighbour, _) => {
-                served::in_the_way(suite, control.is_some())
+                served::in_the_way(suite, served.as_deref())
             }
         }
     }

@@ -3,17 +3,23 @@
 use std::fs;
 use std::path::Path;
 
-use conformance::{Needs, Rig, Served, Suite};
+use conformance::{Device, Needs, Rig, Served, Suite};
 use mana_model::control::Client;
-use mana_model::{DeviceConfig, Kernel};
+use mana_model::{DeviceConfig, Kernel, parse_device};
 use uverbs_abi::PciAddress;
+
+use super::error::Error;
+
+/// Of suites in which operations fail.
+const REFUSES: &str = "needs a kernel that refuses, or takes the device away at, the operation it is told to: a real \
+     one does not";
 
 /// Suites for which a real kernel leaves no way, with the reason.
 const NOT_SERVED: &[(&str, &str)] = &[
-    (
-        "errno_at_every_operation",
-        "needs a kernel that refuses the operation it is told to: a real one does not",
-    ),
+    ("errno_at_every_operation", REFUSES),
+    ("recovery_errno", REFUSES),
+    ("recovery_removed_again", REFUSES),
+    ("soak", REFUSES),
     (
         "kernel_reset_request",
         "needs a kernel that serves the reset request of a device: from 7 on",
@@ -21,21 +27,18 @@ const NOT_SERVED: &[(&str, &str)] = &[
 ];
 
 /// Why a suite can't run there, if it can't.
-pub fn in_the_way(suite: &Suite, control: bool) -> Option<&'static str> {
+pub fn in_the_way(suite: &Suite, served: Option<&DeviceConfig>) -> Option<&'static str> {
     let reset = suite.name == "kernel_reset_request";
     if suite.needs == Needs::Steering && !reset {
         return None;
     }
-    if !control {
+    let Some(served) = served else {
         return Some(
             "needs a device model (--vdev, or --control): it looks into the device or lets it fail",
         );
-    }
-    if suite.needs == Needs::Neighbour {
-        return Some("needs a machine in which two devices change names: only --vdev is one");
-    }
-    if made_for_it(suite) {
-        return Some("needs a device that is made for it: only --vdev is");
+    };
+    if !is_made_for(served, suite) {
+        return Some("needs a device that is made for it: `mana model serve --vdev` makes it");
     }
     if reset && serves_resets(&release()) {
         return None;
@@ -44,13 +47,22 @@ pub fn in_the_way(suite: &Suite, control: bool) -> Option<&'static str> {
     found.map(|(_, reason)| *reason)
 }
 
-/// Whether the suite changes more of the device than what is behind its ports, and how many it has.
-fn made_for_it(suite: &Suite) -> bool {
-    let plain = DeviceConfig::new(Kernel::V6_12);
-    let mut prepared = plain.clone();
+/// What is served, as the model says.
+pub fn device(control: &Path) -> Result<DeviceConfig, Error> {
+    let client = Client::connect(control)?;
+    let answer = client.send("device")?;
+    let text = answer.first().and_then(|line| line.strip_prefix("device "));
+    Ok(parse_device(text.unwrap_or_default())?)
+}
+
+/// Whether the device is what the suite would make it, but for what is behind its ports and how many it
+/// has. The kernel bounds the ids of completion queues: they are what they are.
+fn is_made_for(served: &DeviceConfig, suite: &Suite) -> bool {
+    let mut prepared = served.clone();
     (suite.prepare)(&mut prepared);
-    let ports = plain.ports.clone();
-    DeviceConfig { ports, ..prepared } != plain
+    prepared.ports.clone_from(&served.ports);
+    prepared.first_cq_id = served.first_cq_id;
+    prepared == *served
 }
 
 /// The kernel's release.
@@ -78,6 +90,9 @@ pub fn rig(plain: Rig, pci: PciAddress, control: Option<&Path>, suite: &Suite) -
         let link = &device.ports[0].link;
         let wired = served.set_wire(link);
         wired.unwrap_or_else(|error| panic!("--control: {error}"));
+        if let Some(other) = device.ports.get(1) {
+            served.set_netdev_up(1, other.netdev_up);
+        }
     }
     Rig::served(plain.system, plain.selector, served, is_model)
 }
@@ -93,13 +108,29 @@ mod tests {
         for (name, _) in NOT_SERVED {
             assert!(suites::find(name).is_some(), "{name}");
         }
-        let reason = |name, control| in_the_way(suites::find(name).unwrap(), control);
-        assert_eq!(reason("rss", true), None);
-        assert!(reason("rss", false).unwrap().contains("--control"));
-        assert_eq!(reason("kernel_unload", false), None);
-        assert!(reason("queue_ids", true).unwrap().contains("made for it"));
-        assert!(reason("recovery_traffic", true).unwrap().contains("names"));
-        assert!(reason("kernel_reset_request", false).is_some());
+        let device = |text: &str| parse_device(text).unwrap();
+        let plain = device("model0,ports=2,link=loop");
+        fn reason(name: &str, served: Option<&DeviceConfig>) -> Option<&'static str> {
+            in_the_way(suites::find(name).unwrap(), served)
+        }
+        assert_eq!(reason("rss", Some(&plain)), None);
+        assert!(reason("rss", None).unwrap().contains("--control"));
+        assert_eq!(reason("kernel_unload", None), None);
+        for (name, option) in [
+            ("queue_ids", "first-queue-id=1022"),
+            ("vport_offset", "vport-offset=2302"),
+        ] {
+            assert!(reason(name, Some(&plain)).unwrap().contains("made for it"));
+            let made = device(&format!("model0,ports=2,{option}"));
+            assert_eq!(reason(name, Some(&made)), None, "{name}");
+        }
+        assert_eq!(reason("recovery_traffic", Some(&plain)), None);
+        assert!(
+            reason("recovery_errno", Some(&plain))
+                .unwrap()
+                .contains("refuses")
+        );
+        assert!(reason("kernel_reset_request", None).is_some());
     }
 
     #[test]

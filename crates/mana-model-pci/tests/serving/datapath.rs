@@ -163,6 +163,39 @@ fn a_packet_leaves_and_its_completion_event_and_vector_tell_of_it() {
 }
 
 #[test]
+fn a_device_on_hold_moves_packets_in_steps_only() {
+    let device = Device::new("model0,link=sink:keep");
+    let mut guest = Guest::start(&device.socket());
+    guest.establish();
+    let queue = queue(&mut guest, 1);
+    guest.poke(PACKETS, &frame());
+    device.served.run("hold").unwrap();
+    for at in [0, 1] {
+        put_wqe(&guest, &queue, at, oob(&queue), PACKETS, 60);
+        ring(&mut guest, queue.page, 0x000, queue.wq, 32 * (at + 1));
+    }
+    assert_eq!(sent(&device), [""; 0]);
+    assert_eq!(device.served.run("step").unwrap(), "moved 2\n");
+    assert_eq!(sent(&device).len(), 2);
+    put_wqe(&guest, &queue, 2, oob(&queue), PACKETS, 60);
+    ring(&mut guest, queue.page, 0x000, queue.wq, 96);
+    assert_eq!(sent(&device), [""; 0]);
+    device.served.run("go").unwrap();
+    assert_eq!(sent(&device).len(), 1);
+    // A guest that ends takes its hold along.
+    device.served.run("hold").unwrap();
+    drop(guest);
+    device.assert_released();
+    let mut guest = Guest::start(&device.socket());
+    guest.establish();
+    let queue = self::queue(&mut guest, 1);
+    guest.poke(PACKETS, &frame());
+    put_wqe(&guest, &queue, 0, oob(&queue), PACKETS, 60);
+    ring(&mut guest, queue.page, 0x000, queue.wq, 32);
+    assert_eq!(sent(&device).len(), 1);
+}
+
+#[test]
 fn memory_that_is_unmapped_under_a_running_queue_is_not_reached() {
     let device = Device::new("model0,link=sink:keep");
     let mut guest = Guest::start(&device.socket());

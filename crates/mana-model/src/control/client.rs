@@ -404,7 +404,16 @@ impl PortClient {
     ///
     /// `EINVAL` for an empty frame; where there is no such port or the connection broke.
     pub fn deliver(&self, frame: &[u8]) -> Result<(), ClientError> {
-        let (port, frame) = (self.index, frame.to_vec());
-        self.client.none(&Command::Deliver { port, frame })
+        self.deliver_all(vec![frame.to_vec()])
+    }
+
+    /// [`crate::PortView::deliver`] for each of some frames, by one command.
+    ///
+    /// # Errors
+    ///
+    /// As [`PortClient::deliver`], and where there is none; a command's line may have 256 KiB.
+    pub fn deliver_all(&self, frames: Vec<Vec<u8>>) -> Result<(), ClientError> {
+        let port = self.index;
+        self.client.none(&Command::Deliver { port, frames })
     }
 }

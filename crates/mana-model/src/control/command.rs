@@ -38,7 +38,7 @@ link PORT up|down                      the carrier of the port's link; without i
 wire PORT loop|sink|sink:keep          puts another link behind the port; what was on the old one is lost
 netdev PORT up|down                    set the netdev's state, as `ip link set` does
 frames PORT                            take what the port sent, where its link is sink:keep
-deliver PORT HEX                       let a frame arrive at the port with the next step
+deliver PORT HEX...                    let frames arrive at the port with the next step
 ";
 
 /// One command. Its text is its [`fmt::Display`], and [`FromStr`] reads it back.
@@ -121,8 +121,8 @@ pub enum Command {
     Deliver {
         /// The port.
         port: usize,
-        /// The frame, at least one byte.
-        frame: Vec<u8>,
+        /// The frames, at least one, each of at least one byte.
+        frames: Vec<Vec<u8>>,
     },
 }
 
@@ -181,7 +181,7 @@ impl FromStr for Command {
             },
             "deliver" => Self::Deliver {
                 port: words.number("a port")?,
-                frame: words.frame()?,
+                frames: words.frames()?,
             },
             other => {
                 return Err(ControlError::invalid(format!(
@@ -225,9 +225,14 @@ impl fmt::Display for Command {
             Self::Link { port, up } => write!(f, "link {port} {}", up_text(*up)),
             Self::Netdev { port, up } => write!(f, "netdev {port} {}", up_text(*up)),
             Self::Frames { port } => write!(f, "frames {port}"),
-            Self::Deliver { port, frame } => {
-                write!(f, "deliver {port} ")?;
-                frame.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            Self::Deliver { port, frames } => {
+                write!(f, "deliver {port}")?;
+                for frame in frames {
+                    f.write_str(" ")?;
+                    let mut bytes = frame.iter();
+                    bytes.try_for_each(|byte| write!(f, "{byte:02x}"))?;
+                }
+                Ok(())
             }
         }
     }
@@ -341,9 +346,18 @@ impl<'l> Words<'l> {
         }
     }
 
-    fn frame(&mut self) -> Result<Vec<u8>, ControlError> {
-        let text = self.text("a frame in hexadecimal digits")?;
-        hex(text).ok_or_else(|| self.wrong("a frame in pairs of hexadecimal digits"))
+    /// All words that are left, at least one.
+    fn frames(&mut self) -> Result<Vec<Vec<u8>>, ControlError> {
+        let mut frames = Vec::new();
+        let mut text = self.text("a frame in hexadecimal digits")?;
+        loop {
+            let frame = hex(text);
+            frames.push(frame.ok_or_else(|| self.wrong("a frame in pairs of hexadecimal digits"))?);
+            match self.rest.next() {
+                Some(next) => text = next,
+                None => return Ok(frames),
+            }
+        }
     }
 
     fn fault(&mut self) -> Result<Fault, ControlError> {

@@ -97,9 +97,11 @@ pub fn run_on_hardware(hardware: &mut Hardware, command: &Command) -> Result<Str
             let frames = hardware.take_tx_frames(*port);
             frames.iter().for_each(|it| write_frame(&mut answer, it));
         }
-        Command::Deliver { port, frame } => {
+        Command::Deliver { port, frames } => {
             check(*port)?;
-            done(hardware.deliver(*port, frame))?;
+            for frame in frames {
+                done(hardware.deliver(*port, frame))?;
+            }
         }
         other => {
             return Err(ControlError {

@@ -115,7 +115,13 @@ pub fn run(model: &Model, line: &str) -> Result<String, ControlError> {
             let frames = port(model, index)?.take_tx_frames();
             frames.iter().for_each(|it| write_frame(&mut answer, it));
         }
-        Command::Deliver { port: index, frame } => port(model, index)?.deliver(&frame),
+        Command::Deliver {
+            port: index,
+            frames,
+        } => {
+            let port = port(model, index)?;
+            frames.iter().for_each(|frame| port.deliver(frame));
+        }
     }
     Ok(answer)
 }

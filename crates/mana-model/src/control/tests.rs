@@ -68,6 +68,7 @@ const WIRES: [LinkConfig; 3] = [
 fn command() -> impl Strategy<Value = Command> {
     let port = 0_usize..100;
     let frame = proptest::collection::vec(any::<u8>(), 1..100);
+    let frames = proptest::collection::vec(frame, 1..4);
     prop_oneof![
         Just(Command::Help),
         Just(Command::Ports),
@@ -90,7 +91,7 @@ fn command() -> impl Strategy<Value = Command> {
         fault().prop_map(Command::Inject),
         (port.clone(), any::<bool>()).prop_map(|(port, up)| Command::Netdev { port, up }),
         port.clone().prop_map(|port| Command::Frames { port }),
-        (port, frame).prop_map(|(port, frame)| Command::Deliver { port, frame }),
+        (port, frames).prop_map(|(port, frames)| Command::Deliver { port, frames }),
     ]
 }
 

@@ -11,7 +11,7 @@ use crate::{Plan, Rig, Running, Suite};
 pub(in super::super) const SUITE: Suite = suite(
     "recovery_traffic",
     "a reset under traffic is survived by the same handles and counters, under another ib name and \
-     uverbs number; no frame is counted twice or not at all, and no buffer is lost",
+     uverbs number where the kernel gives them; no frame is counted twice or not at all, and no buffer is lost",
     run,
 );
 
@@ -54,10 +54,10 @@ fn run(rig: &Rig) {
     assert_eq!(after.tx_errors, before.tx_errors + lost.tx);
     assert_eq!(after.rx_errors, before.rx_errors + lost.rx);
     let new = device(&running);
-    assert!(
-        new.name != old.name && new.node != old.node,
-        "{old:?} {new:?}"
-    );
+    if rig.changes_names() {
+        let other = new.name != old.name && new.node != old.node;
+        assert!(other, "{old:?} {new:?}");
+    }
     // All that is in use is posted.
     assert_eq!(running.rx_pool.in_use(), 2 * 64);
     assert_eq!(running.tx_pool.in_use(), 0);

@@ -15,8 +15,9 @@ pub(in super::super) const SUITE: Suite = suite(
 fn run(rig: &Rig) {
     let mut running = Running::start(rig, &Plan::default());
     rig.take_away();
-    rig.device().set_netdev_up(0, true);
     rig.bring_back();
+    // The port does nothing while it is not asked for events.
+    rig.device().set_netdev_up(0, true);
     events(&mut running, |event| *event == PortEvent::Recovering);
     for _ in 0..50 {
         poll_all(&mut running.queues);
