@@ -33,6 +33,8 @@
 //!   this very run.
 //! * `MANA_DPDK_TREE` and `MANA_RDMA_CORE_44_TREE`, the unpacked packages of [`debian::DPDK`] and
 //!   [`debian::RDMA_CORE_44`].
+//! * `MANA_ETHDEV`, the program of `tests/programs/ethdev.c`, compiled by this very run against
+//!   [`debian::DPDK`]; or `MANA_ETHDEV_SKIP`, what is missing here.
 //! * `MANA_STATIC_BIN`, the program `mana` without default features, linked statically.
 //! * `MANA_STACK_SKIP`, set where one of them can't be fetched: why.
 //!
@@ -53,6 +55,7 @@ mod bench;
 mod checks;
 mod conformance;
 mod debian;
+mod ethdev;
 mod instructions;
 mod kernel;
 mod libtest;

@@ -24,6 +24,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How a line on standard output begins by which a program tells of a test that can't run where it is,
 /// for which there is no file to write to; a name, a tab and the reason follow.
 pub const SKIPPED: &str = "skipped elsewhere: ";
+/// The same of a cell of the table: row, column and text follow, with tabs between them.
+pub const CELL: &str = "cell elsewhere: ";
 
 /// One built test program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,12 +152,15 @@ pub fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &m
         .env("MANA_TABLE_FILE", &table_file)
         .stdout(Stdio::piped());
     let mut output = Output::default();
-    let mut elsewhere = String::new();
+    let (mut elsewhere, mut cells) = (String::new(), String::new());
     let ended = follow(command, |line| {
         println!("{line}");
         output.line(line);
         if let Some(test) = line.strip_prefix(SKIPPED) {
             elsewhere.push_str(&format!("{test}\n"));
+        }
+        if let Some(cell) = line.strip_prefix(CELL) {
+            cells.push_str(&format!("{cell}\n"));
         }
     });
     let skipped = fs::read_to_string(&skipped_file).unwrap_or_default() + &elsewhere;
@@ -163,7 +168,7 @@ pub fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &m
     tally.notes.extend(notes.lines().map(str::to_owned));
     tally
         .table
-        .read(&fs::read_to_string(&table_file).unwrap_or_default());
+        .read(&(fs::read_to_string(&table_file).unwrap_or_default() + &cells));
     let failures = tally.failed.len();
     output.count(&format!("{name} "), &skipped, tally);
     match ended {

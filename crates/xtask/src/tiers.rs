@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::report::{Report, Tally};
 use crate::runner::{self, How, TestProgram};
 use crate::workspace::Workspace;
-use crate::{checks, conformance, debian, instructions, kernel, package, process, program};
+use crate::{checks, conformance, debian, ethdev, instructions, kernel, package, process, program};
 
 /// Packages whose tests need the device model and the program: the tiers `model`, `host`, `stack` and
 /// `kernel`.
@@ -248,7 +248,6 @@ fn stack(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
     let mut environment: Vec<(&str, OsString)> = mana(tally).into_iter().collect();
     for (variable, group) in [
         ("MANA_DPDK_TREE", &debian::DPDK),
-        ("MANA_DPDK_HEADERS", &debian::DPDK_HEADERS),
         ("MANA_RDMA_CORE_44_TREE", &debian::RDMA_CORE_44),
         ("MANA_HOST_TOOLS", &debian::HOST),
     ] {
@@ -257,6 +256,7 @@ fn stack(workspace: &Workspace, built: &mut Built, tally: &mut Tally) {
             Err(reason) => environment.push(("MANA_STACK_SKIP", reason.into())),
         }
     }
+    environment.extend(ethdev::variable(workspace, tally));
     println!("== build: {PRELOAD}");
     match program::library(PRELOAD) {
         Ok(library) => environment.push(("MANA_PRELOAD", library.into())),

@@ -4,8 +4,10 @@
 //!
 //! [`Guest::or_skip`] begins every test: anywhere else they would unload the machine's drivers.
 
+mod dpdk;
 mod pair;
 mod tcp;
+mod testpmd;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,8 +16,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use dpdk::Dpdk;
 pub use pair::{Pair, Side};
 pub use tcp::{V4, V6, between, exchange};
+pub use testpmd::Testpmd;
 
 /// Set in guests only.
 const INSIDE: &str = "MANA_GUEST";

@@ -1,39 +1,32 @@
 //! `tests/programs/ethdev.c` on DPDK's libraries and the model: what DPDK's driver does when an
 //! application asks it for what testpmd does not.
 
-use std::path::{Path, PathBuf};
+use std::env;
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use mana_model::control::Client;
 use tempfile::TempDir;
 
 use super::machine::variable;
-use super::{Column, Outcome, Stack, Tree, maps};
+use super::{Column, Outcome, Stack, maps};
 use crate::host::Job;
 
 /// How long one may run.
 const LIMIT: Duration = Duration::from_secs(60);
-/// DPDK's libraries that the program calls.
-const LIBRARIES: [&str; 4] = [
-    "librte_eal.so.25",
-    "librte_ethdev.so.25",
-    "librte_mbuf.so.25",
-    "librte_mempool.so.25",
-];
-/// What DPDK's own description asks of compilers, `libdpdk-libs.pc`.
-const FLAGS: &str = "-march=corei7 -mrtm -include rte_config.h";
 /// What the program says between its start and its end begins so.
 const REPLY: &str = "= ";
 
 /// The running program, with its port open.
 pub struct Ethdev {
     job: Job,
+    /// Its process id.
+    process: u32,
     model: Client,
     /// Bytes of standard output that were read.
     read: usize,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 /// What it answered.
@@ -46,25 +39,22 @@ pub struct Answer {
 }
 
 impl Ethdev {
-    /// Compiles and starts it on a model (`model0,…`), with options as they stand in its source.
-    /// `None` after reporting that `test` is skipped, where there is no C compiler.
+    /// Starts it on a preloaded model (`model0,…`), with options as they stand in its source. `None` after
+    /// reporting that `test` is skipped, where it could not be compiled.
     ///
     /// # Panics
     ///
-    /// If the program can't be compiled or does not get as far as to ask for commands.
+    /// If the program does not get as far as to ask for commands.
     #[must_use]
     #[track_caller]
     pub fn start(stack: &Stack, test: &str, model: &str, options: &str) -> Option<Self> {
-        let image = match program(&stack.dpdk) {
-            Ok(image) => image,
-            Err(reason) => {
-                crate::skip(test, reason);
-                return None;
-            }
-        };
+        if let Ok(reason) = env::var("MANA_ETHDEV_SKIP") {
+            crate::skip(test, &reason);
+            return None;
+        }
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("ethdev");
-        std::fs::write(&file, image).expect("the program can be written");
+        std::fs::copy(variable("MANA_ETHDEV"), &file).expect("the program can be copied");
         let socket = folder.path().join("control");
         let mut words = stack.dpdk.with_dpdk(&file);
         let line = "-l 0 --no-huge -m 256 --no-telemetry -a 7870:00:00.0 --";
@@ -76,17 +66,54 @@ impl Ethdev {
         ];
         let job = Job::start(&mut stack.exec(&exec, &words, folder.path()), LIMIT);
         let model = Client::wait_for(&socket, LIMIT).expect("the model listens");
+        let exec = job.id();
+        let mut program = Self::ready(job, model, || {
+            maps::only_child(exec).expect("the program runs")
+        });
+        program._folder = Some(folder);
+        program.assert_libraries(&stack.dpdk.root());
+        Some(program)
+    }
+
+    /// Starts it on the running kernel, with words for EAL, and options as they stand in its source.
+    /// `model` is what serves the device.
+    ///
+    /// # Panics
+    ///
+    /// As [`Ethdev::start`].
+    #[must_use]
+    #[track_caller]
+    pub fn on_the_kernel(eal: &str, options: &str, model: Client) -> Self {
+        let mut command = Command::new("ethdev");
+        command.args(eal.split_whitespace()).arg("--");
+        command.args(options.split_whitespace());
+        let job = Job::start(&mut command, LIMIT);
+        let process = job.id();
+        let program = Self::ready(job, model, || process);
+        program.assert_libraries(Path::new("/"));
+        program
+    }
+
+    /// One that asks for commands, when it does.
+    #[track_caller]
+    fn ready(job: Job, model: Client, process: impl FnOnce() -> u32) -> Self {
         let mut program = Self {
             job,
+            process: 0,
             model,
             read: 0,
-            _folder: folder,
+            _folder: None,
         };
         let _ready = program.answer("its port");
-        let mapped = maps::mapped(program.id());
+        program.process = process();
+        program
+    }
+
+    #[track_caller]
+    fn assert_libraries(&self, root: &Path) {
+        let mapped = maps::mapped(self.process);
         let libraries = Column::DpdkRdmaCore56.libraries();
-        assert!(maps::are_of(&mapped, &stack.dpdk.root(), libraries));
-        Some(program)
+        assert!(maps::are_of(&mapped, root, libraries));
     }
 
     /// The model it runs on.
@@ -159,7 +186,7 @@ impl Ethdev {
     /// If it does not.
     #[track_caller]
     pub fn wait_for_sleep(&mut self) {
-        let (read, process) = (self.read, self.id());
+        let (read, process) = (self.read, self.process);
         self.job.wait_until("sleep", |job| {
             job.stdout()[read..].contains("sleeping\n") && maps::is_asleep(process)
         });
@@ -174,12 +201,6 @@ impl Ethdev {
     #[track_caller]
     pub fn end(self) -> Outcome {
         Outcome::of(Column::DpdkRdmaCore56, self.job.end())
-    }
-
-    /// Its process id, behind that of `mana model exec`.
-    #[track_caller]
-    fn id(&self) -> u32 {
-        maps::only_child(self.job.id()).expect("the program runs")
     }
 }
 
@@ -201,40 +222,6 @@ impl Answer {
         }
         None
     }
-}
-
-/// The program, compiled once a process against the headers of `MANA_DPDK_HEADERS` and the tree's
-/// libraries; why not, where there is no compiler.
-#[track_caller]
-fn program(tree: &Tree) -> Result<&'static [u8], &'static str> {
-    static PROGRAM: OnceLock<Result<Vec<u8>, String>> = OnceLock::new();
-    let program = PROGRAM.get_or_init(|| compile(tree));
-    program.as_deref().map_err(String::as_str)
-}
-
-fn compile(tree: &Tree) -> Result<Vec<u8>, String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/ethdev.c");
-    let headers = variable("MANA_DPDK_HEADERS").join("usr/include");
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("ethdev");
-    let mut cc = Command::new("cc");
-    cc.args(["-O2", "-Wall"]).args(FLAGS.split(' '));
-    for part in ["x86_64-linux-gnu", "x86_64-linux-gnu/dpdk", "dpdk"] {
-        cc.arg("-isystem").arg(headers.join(part));
-    }
-    cc.arg(source).arg("-o").arg(&file);
-    let libraries: Vec<PathBuf> = LIBRARIES
-        .iter()
-        .map(|name| tree.folder_of(name).join(name))
-        .collect();
-    // They ask for a libc that may be newer than the machine's.
-    cc.args(libraries).arg("-Wl,--allow-shlib-undefined");
-    let output = cc
-        .output()
-        .map_err(|error| format!("no C compiler: cc: {error}"))?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{cc:?}: {errors}");
-    Ok(std::fs::read(file).expect("the program can be read"))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub(super) fn is_asleep(process: u32) -> bool {
 ///
 /// If one of that stem is mapped that is not the one under `root`.
 #[track_caller]
-pub(super) fn are_of(mapped: &BTreeSet<PathBuf>, root: &Path, libraries: &[&str]) -> bool {
+pub(crate) fn are_of(mapped: &BTreeSet<PathBuf>, root: &Path, libraries: &[&str]) -> bool {
     libraries.iter().all(|library| {
         let stem = library.split(".so").next().unwrap_or(library);
         let mut found = mapped

@@ -111,6 +111,10 @@ pub struct Hardware {
     parents: BTreeMap<u32, u32>,
     /// Queues that others than the data path have, with their doorbell pages.
     foreign: BTreeMap<(DoorbellRegister, u32), u32>,
+    /// The doorbell pages of the data path's queues.
+    pages: BTreeMap<(DoorbellRegister, u32), u32>,
+    /// Likewise of those that were destroyed, as long as their ids are nobody's.
+    retired: BTreeMap<(DoorbellRegister, u32), u32>,
     interrupts: Vec<u16>,
 }
 
@@ -141,6 +145,8 @@ impl Hardware {
             events: BTreeMap::new(),
             parents: BTreeMap::new(),
             foreign: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            retired: BTreeMap::new(),
             interrupts: Vec::new(),
         };
         hardware.device.limit_ids(&IDS);
@@ -154,6 +160,8 @@ impl Hardware {
         self.events.clear();
         self.parents.clear();
         self.foreign.clear();
+        self.pages.clear();
+        self.retired.clear();
         self.interrupts.clear();
         self.device.limit_ids(&IDS);
     }

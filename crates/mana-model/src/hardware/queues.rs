@@ -21,7 +21,15 @@ pub(super) struct Events {
     page: u32,
 }
 
-/// What a foreign queue is rung by.
+/// What the two of a queue are rung by.
+fn registers(ids: QueueIds) -> [(DoorbellRegister, u32); 2] {
+    [
+        (DoorbellRegister::Work, ids.wq_id),
+        (DoorbellRegister::Completion, ids.cq_id),
+    ]
+}
+
+/// What a queue is rung by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum DoorbellRegister {
     Work,
@@ -145,19 +153,36 @@ impl Hardware {
             return Err(Refusal::Ring);
         };
         self.parents.insert(ids.cq_id, event_queue);
+        for queue in registers(ids) {
+            self.retired.remove(&queue);
+            self.pages.insert(queue, page);
+        }
         Ok(ids)
     }
 
     /// Destroys a send queue with its completion queue: nothing touches their memory after it.
     pub fn destroy_send_queue(&mut self, ids: QueueIds) {
         self.device.destroy_send_queue(ids.wq_id);
-        self.parents.remove(&ids.cq_id);
+        self.retire(ids);
     }
 
     /// Destroys a receive queue likewise. What was steered to it leads nowhere.
     pub fn destroy_receive_queue(&mut self, ids: QueueIds) {
         self.device.destroy_receive_queue(ids.wq_id);
+        self.retire(ids);
+    }
+
+    fn retire(&mut self, ids: QueueIds) {
         self.parents.remove(&ids.cq_id);
+        for queue in registers(ids) {
+            if let Some(page) = self.pages.remove(&queue) {
+                self.retired.insert(queue, page);
+            }
+        }
+        // Ids go up, and whoever rings late does so soon.
+        while self.retired.len() > 4 * MAX_QUEUES as usize {
+            self.retired.pop_first();
+        }
     }
 
     /// Posts the completion that says that a receive queue holds everything that arrived before.
@@ -222,7 +247,8 @@ impl Hardware {
     }
 
     /// Takes a store to a doorbell page. Nothing moves before [`Hardware::step`], but an interrupt may
-    /// be due. Queues are rung on their own page only; what is wrong is a finding.
+    /// be due. Queues are rung on their own page only; what is wrong is a finding. Rung on the page that it
+    /// had, a queue that was destroyed is silent.
     pub fn doorbell(&mut self, page: u32, offset: u32, value: u64) {
         let kind = match offset {
             register::EQ => return self.event_doorbell(page, value),
@@ -243,6 +269,11 @@ impl Hardware {
             DoorbellKind::Send | DoorbellKind::Receive => DoorbellRegister::Work,
         };
         if self.foreign.get(&(register, id)) == Some(&page) {
+            return;
+        }
+        // A kernel whose driver goes destroys the queues of programs before it takes their pages away, and
+        // they ring on meanwhile.
+        if self.retired.get(&(register, id)) == Some(&page) {
             return;
         }
         if matches!(offset, register::RQ_CLIENT | register::CQ_MODERATION) {

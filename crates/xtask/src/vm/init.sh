@@ -2,6 +2,8 @@
 # The first program of the guest: prepares it, runs the command and tells how it ended.
 # Files in /etc/vm say what: `command` (a script; none for a prompt), `hugepages` (their number).
 export PATH=/usr/bin:/usr/sbin:/usr/libexec/busybox HOME=/ LC_ALL=C
+# As everywhere else: DPDK loads nothing from below a folder that all may write to.
+chmod 755 /
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev 2>/dev/null

@@ -15,11 +15,25 @@ const COMPLAINTS: [&str; 8] = [
 /// The clock of a guest on a busy machine: no driver's doing.
 const EXCUSED: &str = "clocksource:";
 
-/// The first complaint and up to `lines` lines from it on.
-pub fn complaint(log: &str, lines: usize) -> Option<String> {
+/// The end of what belongs to a warning.
+const END: &str = "---[ end trace";
+
+/// The first complaint and up to `lines` lines from it on. Warnings that name one of these functions as
+/// their place are none.
+pub fn complaint(log: &str, lines: usize, functions: &[String]) -> Option<String> {
+    let excused = |line: &str| {
+        let named = |name: &String| line.contains(&format!(" {name}+"));
+        line.contains("WARNING: ") && functions.iter().any(named)
+    };
     let wrong =
         |line: &str| COMPLAINTS.iter().any(|text| line.contains(text)) && !line.contains(EXCUSED);
-    let at = log.lines().position(wrong)?;
+    let mut within = false;
+    let at = log.lines().position(|line| {
+        within |= excused(line);
+        let found = !within && wrong(line);
+        within &= !line.contains(END);
+        found
+    })?;
     let shown: Vec<&str> = log.lines().skip(at).take(lines).collect();
     Some(shown.join("\n"))
 }
@@ -38,12 +52,24 @@ mod tests {
     fn a_complaint_is_shown_with_what_follows() {
         let log = "[1.0] a\n[2.0] BUG: kernel NULL pointer\n[2.1] RIP\n[2.2] b\n";
         assert_eq!(
-            complaint(log, 2).unwrap(),
+            complaint(log, 2, &[]).unwrap(),
             "[2.0] BUG: kernel NULL pointer\n[2.1] RIP"
         );
-        assert!(complaint("[3] mana: HWC: Request timed out!\n", 9).is_some());
+        assert!(complaint("[3] mana: HWC: Request timed out!\n", 9, &[]).is_some());
         let well = "[1] clocksource: Watchdog remote CPU 1 read timed out\n[2.0] mana: attached\n";
-        assert_eq!(complaint(well, 9), None);
+        assert_eq!(complaint(well, 9, &[]), None);
+    }
+
+    #[test]
+    fn a_warning_of_an_excused_function_is_no_complaint_and_what_follows_it_is() {
+        let excused = ["ib_mad_port_close".to_owned()];
+        let warning = "[1] WARNING: ib_verbs.h:3816 at ib_mad_port_close+0x13d/0x170 [ib_core]\n\
+                       [1] Call Trace:\n[1]  ib_mad_port_close+0x1\n[1] ---[ end trace 0 ]---\n";
+        assert!(complaint(warning, 9, &[]).is_some());
+        assert_eq!(complaint(warning, 9, &excused), None);
+        let more = format!("{warning}[2] WARNING: at other+0x1/0x2\n");
+        let found = complaint(&more, 1, &excused).unwrap();
+        assert_eq!(found, "[2] WARNING: at other+0x1/0x2");
     }
 
     #[test]

@@ -13,6 +13,7 @@ usage: cargo xtask vm [OPTIONS] (--shell | -- COMMAND...)
   --file PATH=PLACE    a file of this machine, at PLACE in the guest (repeats)
   --hugepages N        of 2 MiB [64]
   --memory N           MiB [1024]
+  --excuse FUNCTION    whose warnings are no complaints of the kernel (repeats)
   --seconds N          how long all of it may take, but for --shell [60]
   --accel kvm|tcg      [KVM where it works]
   --mana PATH          the program, instead of building it";
@@ -60,6 +61,8 @@ pub struct Options {
     pub hugepages: u32,
     /// MiB.
     pub memory: u32,
+    /// Functions of the kernel whose warnings are no complaints.
+    pub excused: Vec<String>,
     pub limit: Duration,
     pub accel: Option<Accel>,
     pub mana: Option<PathBuf>,
@@ -78,6 +81,7 @@ impl Options {
             files: Vec::new(),
             hugepages: 64,
             memory: 1024,
+            excused: Vec::new(),
             limit: LIMIT,
             accel: None,
             mana: None,
@@ -117,6 +121,7 @@ impl Options {
                 }
                 "--hugepages" => options.hugepages = number(name, value()?)?,
                 "--memory" => options.memory = number(name, value()?)?,
+                "--excuse" => options.excused.push(value()?.to_owned()),
                 "--seconds" => options.limit = Duration::from_secs(number(name, value()?)?.into()),
                 "--accel" => {
                     options.accel = Some(match value()? {
@@ -169,6 +174,7 @@ mod tests {
         let options = parse(&[
             "--kernel",
             "7.x",
+            "--excuse=f",
             "--file=a=/b",
             "--seconds",
             "90",
@@ -179,6 +185,7 @@ mod tests {
         let options = options.unwrap();
         assert_eq!(options.kernel, Kernel::V7);
         assert_eq!(options.files, [(PathBuf::from("a"), "/b".to_owned())]);
+        assert_eq!(options.excused, ["f"]);
         assert_eq!(options.limit, Duration::from_secs(90));
         assert_eq!(options.command.unwrap(), ["uname", "--kernel"]);
     }
