@@ -15,8 +15,6 @@ use serde::Deserialize;
 
 use crate::host::Job;
 
-/// The option of `cargo xtask vm` and how releases begin, of each kernel that guests have.
-pub const KERNELS: [&str; 2] = ["6.12", "7.x"];
 /// Where the device is in a guest.
 pub const PCI: &str = "0000:00:04.0";
 /// What begins a part of what a guest writes.

@@ -48,6 +48,7 @@ struct Row {
     mlx5: String,
     here: String,
     capabilities: Vec<String>,
+    kernels: String,
     last: String,
 }
 
@@ -60,7 +61,7 @@ fn rows() -> Vec<Row> {
             .split('|')
             .map(|cell| cell.trim().to_owned())
             .collect();
-        assert_eq!(cells.len(), 6, "{line}");
+        assert_eq!(cells.len(), 7, "{line}");
         cells
     });
     let rows = cells
@@ -71,7 +72,8 @@ fn rows() -> Vec<Row> {
             mana: cells[1].clone(),
             mlx5: cells[2].clone(),
             here: cells[3].clone(),
-            last: cells[5].clone(),
+            kernels: cells[5].clone(),
+            last: cells[6].clone(),
         });
     rows.collect()
 }
@@ -169,6 +171,19 @@ fn every_yes_is_proven_by_tests_that_exist_and_everything_else_has_a_verdict() {
         let proven = !names.is_empty() || is_document && !links.is_empty();
         let claimed = matches!(here.as_str(), "yes" | "partly");
         assert!(proven || !claimed, "{feature}: nothing proves it");
+    }
+}
+
+#[test]
+fn the_column_of_real_kernels_is_what_their_guests_run() {
+    for row in rows() {
+        let mut kernels = BTreeSet::new();
+        for name in quoted(&row.last) {
+            let runs = |kernel: &&&str| suites::on_kernel(kernel).contains(&name.as_str());
+            kernels.extend(["6.12", "7.x"].iter().filter(runs));
+        }
+        let kernels: Vec<&str> = kernels.into_iter().copied().collect();
+        assert_eq!(row.kernels, kernels.join(", "), "{}", row.feature);
     }
 }
 

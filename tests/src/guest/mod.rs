@@ -8,6 +8,7 @@ mod dpdk;
 mod pair;
 mod tcp;
 mod testpmd;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,6 +21,7 @@ pub use dpdk::Dpdk;
 pub use pair::{Pair, Side};
 pub use tcp::{V4, V6, between, exchange};
 pub use testpmd::Testpmd;
+pub use trace::{Packet, Trace};
 
 /// Set in guests only.
 const INSIDE: &str = "MANA_GUEST";

@@ -178,6 +178,32 @@ pub fn kernel() -> Vec<&'static str> {
     ALL.iter().filter(kernel).map(|suite| suite.name).collect()
 }
 
+/// Suites in which the kernel refuses an operation, or loses the device at it, because it is told to:
+/// no real one can be told.
+pub const REFUSING: [&str; 4] = [
+    "errno_at_every_operation",
+    "recovery_errno",
+    "recovery_removed_again",
+    "soak",
+];
+
+/// The one for which the kernel serves the reset that a device asks for, as Linux does from 7 on.
+pub const RESETTING: &str = "kernel_reset_request";
+
+/// The names of the suites that the tier `kernel` runs in a guest with this kernel, `6.12` or `7.x`,
+/// over the kernel's own interface: there all that can be, elsewhere those of a real kernel.
+#[must_use]
+pub fn on_kernel(kernel: &str) -> Vec<&'static str> {
+    match kernel {
+        "6.12" => {
+            let names = ALL.iter().map(|suite| suite.name);
+            let can = |name: &&str| !REFUSING.contains(name) && *name != RESETTING;
+            names.filter(can).collect()
+        }
+        _ => self::kernel(),
+    }
+}
+
 /// The suite of that name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Suite> {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use conformance::{Device, Needs, Rig, Served, Suite};
+use conformance::{Device, Needs, Rig, Served, Suite, suites};
 use mana_model::control::Client;
 use mana_model::{DeviceConfig, Kernel, parse_device};
 use uverbs_abi::PciAddress;
@@ -14,21 +14,12 @@ use super::error::Error;
 const REFUSES: &str = "needs a kernel that refuses, or takes the device away at, the operation it is told to: a real \
      one does not";
 
-/// Suites for which a real kernel leaves no way, with the reason.
-const NOT_SERVED: &[(&str, &str)] = &[
-    ("errno_at_every_operation", REFUSES),
-    ("recovery_errno", REFUSES),
-    ("recovery_removed_again", REFUSES),
-    ("soak", REFUSES),
-    (
-        "kernel_reset_request",
-        "needs a kernel that serves the reset request of a device: from 7 on",
-    ),
-];
+/// Of one that needs a younger kernel.
+const RESETS: &str = "needs a kernel that serves the reset request of a device: from 7 on";
 
 /// Why a suite can't run there, if it can't.
 pub fn in_the_way(suite: &Suite, served: Option<&DeviceConfig>) -> Option<&'static str> {
-    let reset = suite.name == "kernel_reset_request";
+    let reset = suite.name == suites::RESETTING;
     if suite.needs == Needs::Steering && !reset {
         return None;
     }
@@ -40,11 +31,10 @@ pub fn in_the_way(suite: &Suite, served: Option<&DeviceConfig>) -> Option<&'stat
     if !is_made_for(served, suite) {
         return Some("needs a device that is made for it: `mana model serve --vdev` makes it");
     }
-    if reset && serves_resets(&release()) {
-        return None;
+    if reset && !serves_resets(&release()) {
+        return Some(RESETS);
     }
-    let found = NOT_SERVED.iter().find(|(name, _)| *name == suite.name);
-    found.map(|(_, reason)| *reason)
+    suites::REFUSING.contains(&suite.name).then_some(REFUSES)
 }
 
 /// What is served, as the model says.
@@ -99,13 +89,11 @@ pub fn rig(plain: Rig, pci: PciAddress, control: Option<&Path>, suite: &Suite) -
 
 #[cfg(test)]
 mod tests {
-    use conformance::suites;
-
     use super::*;
 
     #[test]
     fn suites_that_a_real_kernel_leaves_no_way_are_named() {
-        for (name, _) in NOT_SERVED {
+        for name in suites::REFUSING.iter().chain([&suites::RESETTING]) {
             assert!(suites::find(name).is_some(), "{name}");
         }
         let device = |text: &str| parse_device(text).unwrap();

@@ -3,14 +3,16 @@
 
 #![forbid(unsafe_code)]
 
+mod checksums;
+mod rss;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conformance::guest::{ADDRESS, Guest, Pair, Side, V4, V6, between, exchange, run, wait_until};
-use conformance::toeplitz;
+use conformance::guest::{ADDRESS, Guest, Side, V4, V6, between, exchange, run, wait_until};
 
 /// Bytes that several hundred packets carry.
 const SOME: usize = 150_000;
@@ -139,215 +141,12 @@ fn frames_of_9000_bytes_pass_and_1500_again() {
     exchange(&pair.left, &pair.right, V4, SOME);
 }
 
-#[test]
-fn flows_arrive_on_the_queues_that_key_and_table_choose() {
-    let Some(guest) = Guest::or_skip("flows_arrive_on_the_queues_that_key_and_table_choose") else {
-        return;
-    };
-    let pair = guest.pair();
-    let spread = Rss::of(&pair.right);
-    assert!(spread.table.contains(&0) && spread.table.contains(&1));
-    spread.holds(&pair);
-    // All on the second queue.
-    pair.right
-        .run(&format!("ethtool -X {} weight 0 1", pair.right.netdev));
-    let second = Rss::of(&pair.right);
-    assert!(
-        second.table.iter().all(|&queue| queue == 1),
-        "{:?}",
-        second.table
-    );
-    second.holds(&pair);
-    // Another key, over both.
-    let key: Vec<String> = (1..=40)
-        .map(|byte: u8| format!("{:02x}", byte.wrapping_mul(29)))
-        .collect();
-    pair.right.run(&format!(
-        "ethtool -X {} equal 2 hkey {}",
-        pair.right.netdev,
-        key.join(":")
-    ));
-    let other = Rss::of(&pair.right);
-    assert_ne!(other.key, spread.key);
-    other.holds(&pair);
-}
-
-/// What the driver has told the device of a side.
-struct Rss {
-    key: [u8; 40],
-    table: [u16; 64],
-}
-
-impl Rss {
-    fn of(side: &Side) -> Self {
-        let text = side.run(&format!("ethtool -x {}", side.netdev));
-        let (table, key) = text.split_once("RSS hash key:").expect("a key");
-        let entries: Vec<u16> = table
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .filter(|(at, _)| at.trim().parse::<u32>().is_ok())
-            .flat_map(|(_, rest)| rest.split_whitespace())
-            .map(|entry| entry.parse().expect("a queue"))
-            .collect();
-        let key: Vec<u8> = key
-            .trim()
-            .lines()
-            .next()
-            .expect("a line")
-            .split(':')
-            .map(|byte| u8::from_str_radix(byte, 16).expect("a byte"))
-            .collect();
-        Self {
-            key: key.try_into().expect("40 bytes"),
-            table: entries.try_into().expect("64 entries"),
-        }
-    }
-
-    /// Sends flows of UDP, and holds what each queue counts against Toeplitz.
-    fn holds(&self, pair: &Pair) {
-        /// Flows a version of IP, and packets a flow.
-        const FLOWS: u16 = 16;
-        const PACKETS: u64 = 5;
-        let before = received(&pair.right);
-        let mut expected = [0; QUEUES];
-        for v6 in [V4, V6] {
-            let (from, to) = (pair.left.address(v6), pair.right.address(v6));
-            for flow in 0..FLOWS {
-                let mut input = Vec::new();
-                for address in [from, to] {
-                    match address {
-                        IpAddr::V4(address) => input.extend(address.octets()),
-                        IpAddr::V6(address) => input.extend(address.octets()),
-                    }
-                }
-                input.extend((20_000 + flow).to_be_bytes());
-                input.extend(9_u16.to_be_bytes());
-                let entry = toeplitz::hash(&self.key, &input) as usize % 64;
-                expected[usize::from(self.table[entry])] += PACKETS;
-            }
-            thread::scope(|scope| {
-                scope.spawn(|| {
-                    pair.left.enter();
-                    for flow in 0..FLOWS {
-                        let socket = UdpSocket::bind((from, 20_000 + flow)).expect("a socket");
-                        for _ in 0..PACKETS {
-                            socket.send_to(&[0; 100], (to, 9)).expect("sent");
-                        }
-                    }
-                });
-            });
-        }
-        let sum = |queues: &[u64]| queues.iter().sum::<u64>();
-        let mut found = Vec::new();
-        wait_until("all packets are counted", || {
-            found = received(&pair.right)
-                .iter()
-                .zip(&before)
-                .map(|(now, then)| now - then)
-                .collect();
-            sum(&found) >= sum(&expected)
-        });
-        // Nobody else speaks but, perhaps, one question for a neighbour's name.
-        for (found, expected) in found.iter().zip(&expected) {
-            assert!(
-                (*expected..expected + 4).contains(found),
-                "{found} instead of {expected}"
-            );
-        }
-    }
-}
-
 /// Packets that each receive queue has counted.
 fn received(side: &Side) -> Vec<u64> {
     let counters = side.counters();
     (0..QUEUES)
         .map(|queue| counters[&format!("rx_{queue}_packets")])
         .collect()
-}
-
-#[test]
-fn checksums_of_device_and_kernel_agree() {
-    let Some(guest) = Guest::or_skip("checksums_of_device_and_kernel_agree") else {
-        return;
-    };
-    let pair = guest.pair();
-    for (tx, rx) in [("on", "off"), ("off", "on"), ("on", "on"), ("off", "off")] {
-        for side in pair.sides() {
-            side.run(&format!("ethtool -K {} tx {tx} rx {rx}", side.netdev));
-        }
-        for v6 in [V4, V6] {
-            exchange(&pair.left, &pair.right, v6, SOME);
-            datagrams(&pair, v6, 20);
-        }
-    }
-    for side in pair.sides() {
-        let wrong = side.run("cat /proc/net/snmp /proc/net/snmp6");
-        let errors = checksum_errors(&wrong);
-        assert!(errors.iter().all(|(_, count)| *count == 0), "{errors:?}");
-        assert!(errors.len() >= 3, "{errors:?}");
-    }
-}
-
-/// Counters of wrong checksums in `/proc/net/snmp` and `/proc/net/snmp6`.
-fn checksum_errors(text: &str) -> Vec<(String, u64)> {
-    let lines: Vec<Vec<&str>> = text
-        .lines()
-        .map(|line| line.split_whitespace().collect())
-        .collect();
-    let mut found = Vec::new();
-    for (names, values) in lines.iter().zip(lines.iter().skip(1)) {
-        for (name, value) in names.iter().zip(values) {
-            if *name == "InCsumErrors" && names[0] == values[0] {
-                found.push((
-                    format!("{}{name}", names[0]),
-                    value.parse().expect("a number"),
-                ));
-            }
-        }
-    }
-    for line in &lines {
-        if let [name, value] = line[..]
-            && name.ends_with("InCsumErrors")
-        {
-            found.push((name.to_owned(), value.parse().expect("a number")));
-        }
-    }
-    found
-}
-
-/// Sends datagrams from left to right, and looks at each.
-fn datagrams(pair: &Pair, v6: bool, count: u8) {
-    let to = pair.right.address(v6);
-    thread::scope(|scope| {
-        let (sender, port) = std::sync::mpsc::channel();
-        scope.spawn(move || {
-            pair.right.enter();
-            let socket = UdpSocket::bind((to, 0)).expect("a socket");
-            socket
-                .set_read_timeout(Some(Duration::from_secs(30)))
-                .expect("a limit");
-            sender
-                .send(socket.local_addr().expect("an address"))
-                .expect("the other waits");
-            let mut bytes = [0; 2000];
-            for number in 0..count {
-                let length = socket.recv(&mut bytes).expect("a datagram");
-                assert_eq!(
-                    &bytes[..length],
-                    &vec![number; 10 + usize::from(number) * 50]
-                );
-            }
-        });
-        scope.spawn(move || {
-            pair.left.enter();
-            let address = port.recv().expect("the other listens");
-            let socket = UdpSocket::bind((pair.left.address(v6), 0)).expect("a socket");
-            for number in 0..count {
-                let bytes = vec![number; 10 + usize::from(number) * 50];
-                socket.send_to(&bytes, address).expect("sent");
-            }
-        });
-    });
 }
 
 #[test]
