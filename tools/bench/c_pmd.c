@@ -9,15 +9,20 @@
  *
  *   pass DIRECTION PACKETS    cycles a packet, measured by the time-stamp counter
  *   count DIRECTION PACKETS   the same bursts without a clock, for callgrind
+ *   events DIRECTION PACKETS  the same, counted by the kernel and the processor (tools/src/bench/worker/events.rs)
  *
  * DIRECTION is tx, rx, forward or poll (of an idle port; packets are then polls). It ends with its
  * input. `tools/src/bench/driver.rs` is the same for the driver in Rust: what is inside a timed
  * region, how samples are made of regions and what is done between them must stay alike.
  */
+#include <errno.h>
 #include <inttypes.h>
+#include <linux/perf_event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -137,6 +142,87 @@ static double overhead(void)
     return median(samples, 4096);
 }
 
+/* Events of this thread in user space: a group that stands still but in timed regions. */
+#define L1D_READ_MISS \
+    (PERF_COUNT_HW_CACHE_L1D | PERF_COUNT_HW_CACHE_OP_READ << 8 | PERF_COUNT_HW_CACHE_RESULT_MISS << 16)
+#define EVENTS 5
+
+static const struct event {
+    const char *name;
+    uint32_t type;
+    uint64_t config;
+} events[EVENTS] = {
+    {"page-faults", PERF_TYPE_SOFTWARE, PERF_COUNT_SW_PAGE_FAULTS},
+    {"cycles", PERF_TYPE_HARDWARE, PERF_COUNT_HW_CPU_CYCLES},
+    {"instructions", PERF_TYPE_HARDWARE, PERF_COUNT_HW_INSTRUCTIONS},
+    {"branch-misses", PERF_TYPE_HARDWARE, PERF_COUNT_HW_BRANCH_MISSES},
+    {"l1d-misses", PERF_TYPE_HW_CACHE, L1D_READ_MISS},
+};
+
+static struct counters {
+    /* Of the group, and which event each of its members is. */
+    int leader, members, member[EVENTS], fds[EVENTS];
+    /* Why there are not all. */
+    char missing[128];
+} counters = {.leader = -1};
+
+/* Whether there are any. */
+static int open_counters(void)
+{
+    counters.members = 0;
+    counters.leader = -1;
+    counters.missing[0] = 0;
+    for (int i = 0; i < EVENTS; i++) {
+        struct perf_event_attr attr = {
+            .type = events[i].type,
+            .size = sizeof(attr),
+            .config = events[i].config,
+            .disabled = counters.leader < 0,
+            .exclude_kernel = 1,
+            .exclude_hv = 1,
+            .read_format = PERF_FORMAT_GROUP,
+        };
+        int fd = syscall(SYS_perf_event_open, &attr, 0, -1, counters.leader, PERF_FLAG_FD_CLOEXEC);
+        if (fd < 0) {
+            if (!counters.missing[0])
+                snprintf(counters.missing, sizeof(counters.missing), "%s: perf_event_open: %s (os error %d)",
+                         events[i].name, strerror(errno), errno);
+            if (counters.leader < 0)
+                return 0;
+            continue;
+        }
+        if (counters.leader < 0)
+            counters.leader = fd;
+        counters.fds[counters.members] = fd;
+        counters.member[counters.members++] = i;
+    }
+    return 1;
+}
+
+/* Reads them, and closes them. */
+static void close_counters(uint64_t *counts)
+{
+    uint64_t values[1 + EVENTS];
+    if (read(counters.leader, values, sizeof(values)) < (ssize_t)((1 + counters.members) * sizeof(*values)))
+        fail("a read of the counters", errno);
+    memcpy(counts, values + 1, counters.members * sizeof(*counts));
+    for (int i = counters.members; i-- > 0;)
+        close(counters.fds[i]);
+    counters.leader = -1;
+}
+
+static inline void count_on(void)
+{
+    if (counters.leader >= 0)
+        ioctl(counters.leader, PERF_EVENT_IOC_ENABLE, PERF_IOC_FLAG_GROUP);
+}
+
+static inline void count_off(void)
+{
+    if (counters.leader >= 0)
+        ioctl(counters.leader, PERF_EVENT_IOC_DISABLE, PERF_IOC_FLAG_GROUP);
+}
+
 static void step(void)
 {
     if (mana_model_step() < 0)
@@ -179,8 +265,31 @@ static void fill(struct rte_mbuf **packets, unsigned count)
 
 enum direction { TX, RX, FORWARD, POLL };
 
+/* What is read at both ends of a timed region. */
+enum reading { NOTHING, CLOCK, COUNTERS };
+
+static inline void begin(enum reading reading, uint64_t *start)
+{
+    if (reading == CLOCK)
+        *start = now();
+    else if (reading == COUNTERS)
+        count_on();
+}
+
+static inline void end(enum reading reading, uint64_t start, uint64_t *cycles)
+{
+    if (reading == COUNTERS) {
+        count_off();
+        return;
+    }
+    drain();
+    if (reading == CLOCK)
+        *cycles += now() - start;
+}
+
 /* One burst; adds its cycles and timed regions, and returns its packets. */
-static unsigned burst(enum direction direction, unsigned queue, int clocked, uint64_t *cycles, uint64_t *regions)
+static unsigned burst(enum direction direction, unsigned queue, enum reading reading, uint64_t *cycles,
+                      uint64_t *regions)
 {
     struct rte_mbuf *packets[MAX_BURST];
     unsigned count = plan.burst, done = 0;
@@ -189,29 +298,23 @@ static unsigned burst(enum direction direction, unsigned queue, int clocked, uin
     if (direction == TX) {
         fill(packets, count);
         while (done < count) {
-            if (clocked)
-                start = now();
+            begin(reading, &start);
             sent = timed_tx_burst(queue, packets + done, count - done);
-            drain();
-            if (clocked)
-                *cycles += now() - start;
+            end(reading, start, cycles);
             *regions += 1;
             done += sent;
             step();
         }
         return done;
     }
-    if (clocked)
-        start = now();
+    begin(reading, &start);
     if (direction == RX)
         done = timed_rx_burst(queue, packets, count);
     else if (direction == POLL)
         done = timed_poll_burst(queue, packets, count);
     else
         done = timed_forward_burst(queue, packets, count, &sent);
-    drain();
-    if (clocked)
-        *cycles += now() - start;
+    end(reading, start, cycles);
     *regions += 1;
     if (direction == POLL) {
         if (done)
@@ -229,13 +332,14 @@ static unsigned burst(enum direction direction, unsigned queue, int clocked, uin
     return done;
 }
 
-static unsigned bursts(enum direction direction, uint64_t wanted, int clocked, uint64_t *cycles, uint64_t *regions)
+static unsigned bursts(enum direction direction, uint64_t wanted, enum reading reading, uint64_t *cycles,
+                       uint64_t *regions)
 {
     static unsigned queue;
     uint64_t done = 0;
     unsigned barren = 0;
     while (done < wanted) {
-        unsigned now_done = burst(direction, queue, clocked, cycles, regions);
+        unsigned now_done = burst(direction, queue, reading, cycles, regions);
         queue = queue + 1 < plan.queues ? queue + 1 : 0;
         done += now_done;
         barren = now_done ? 0 : barren + 1;
@@ -245,12 +349,46 @@ static unsigned bursts(enum direction direction, uint64_t wanted, int clocked, u
     return done;
 }
 
+/* Moves so many packets, and prints what was counted a packet less what as many empty regions count. */
+static void run_events(enum direction direction, uint64_t packets)
+{
+    const unsigned empty_regions = 4096;
+    uint64_t empty[EVENTS], full[EVENTS], cycles = 0, regions = 0, moved;
+    struct rte_mbuf *nothing[1] = {NULL};
+    if (!open_counters()) {
+        printf("{\"packets\":0,\"events\":{},\"missing\":\"%s\"}\n", counters.missing);
+        return;
+    }
+    for (unsigned i = 0; i < empty_regions; i++) {
+        count_on();
+        timed_nothing(0, nothing, 1);
+        count_off();
+    }
+    close_counters(empty);
+    bursts(direction, WARM_PACKETS, NOTHING, &cycles, &regions);
+    if (!open_counters())
+        fail("perf_event_open", errno);
+    regions = 0;
+    moved = bursts(direction, packets, COUNTERS, &cycles, &regions);
+    close_counters(full);
+    printf("{\"packets\":%" PRIu64 ",\"events\":{", moved);
+    for (int i = 0; i < counters.members; i++) {
+        double net = full[i] - (double)empty[i] / empty_regions * regions;
+        printf("%s\"%s\":%.6f", i ? "," : "", events[counters.member[i]].name, net / moved);
+    }
+    printf("},\"missing\":%s%s%s}\n", counters.missing[0] ? "\"" : "", counters.missing[0] ? counters.missing : "null",
+           counters.missing[0] ? "\"" : "");
+}
+
 static void run(const char *verb, enum direction direction, const char *name, uint64_t packets)
 {
-    int clocked = !strcmp(verb, "pass");
     uint64_t cycles = 0, regions = 0, total = 0, all_regions = 0;
-    if (!clocked) {
-        total = bursts(direction, packets, 0, &cycles, &regions);
+    if (!strcmp(verb, "events")) {
+        run_events(direction, packets);
+        return;
+    }
+    if (!strcmp(verb, "count")) {
+        total = bursts(direction, packets, NOTHING, &cycles, &regions);
         section_end();
         printf("{\"packets\":%" PRIu64 ",\"regions\":%" PRIu64 "}\n", total, regions);
         return;
@@ -259,11 +397,11 @@ static void run(const char *verb, enum direction direction, const char *name, ui
     double *sample = malloc(samples * sizeof(*sample));
     if (!sample)
         fail("memory", 0);
-    bursts(direction, WARM_PACKETS, 1, &cycles, &regions);
+    bursts(direction, WARM_PACKETS, CLOCK, &cycles, &regions);
     double empty = overhead(), sum = 0;
     for (size_t i = 0; i < samples; i++) {
         cycles = regions = 0;
-        unsigned done = bursts(direction, SAMPLE, 1, &cycles, &regions);
+        unsigned done = bursts(direction, SAMPLE, CLOCK, &cycles, &regions);
         double net = (double)cycles - empty * regions;
         sample[i] = net / done;
         sum += net;
@@ -439,7 +577,7 @@ int main(int argc, char **argv)
         for (int i = TX; i <= POLL; i++)
             if (!strcmp(name, names[i]))
                 direction = i;
-        if (direction < 0 || (strcmp(verb, "pass") && strcmp(verb, "count")))
+        if (direction < 0 || (strcmp(verb, "pass") && strcmp(verb, "count") && strcmp(verb, "events")))
             fail(line, 0);
         run(verb, direction, name, packets);
         fflush(stdout);

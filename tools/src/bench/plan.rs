@@ -1,5 +1,6 @@
 //! What is measured: one set of conditions, and the words by which the processes are told.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -206,6 +207,29 @@ pub struct Count {
     pub packets: u64,
     /// Calls in which they did.
     pub regions: u64,
+}
+
+/// What a process answers to `events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Events {
+    /// Packets that moved.
+    pub packets: u64,
+    /// Events of the timed regions a packet, by name, less those of empty regions.
+    pub events: BTreeMap<String, f64>,
+    /// Why others are not counted.
+    #[serde(default)]
+    pub missing: Option<String>,
+}
+
+impl Events {
+    /// None, for a reason.
+    pub fn missing(reason: String) -> Self {
+        Self {
+            packets: 0,
+            events: BTreeMap::new(),
+            missing: Some(reason),
+        }
+    }
 }
 
 /// What a process says first.

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use serde::de::DeserializeOwned;
 
 use super::error::Error;
-use super::plan::{Count, Direction, Pass, Ready};
+use super::plan::{Count, Direction, Events, Pass, Ready};
 use super::stacks::Stack;
 
 /// Lines of a process's complaints that are kept.
@@ -99,6 +99,11 @@ impl Process {
     /// Moves so many packets, for callgrind.
     pub fn count(&mut self, direction: Direction, packets: u64) -> Result<Count, Error> {
         self.ask(&format!("count {} {packets}", direction.name()))
+    }
+
+    /// Moves so many packets, and counts what the processor counts.
+    pub fn events(&mut self, direction: Direction, packets: u64) -> Result<Events, Error> {
+        self.ask(&format!("events {} {packets}", direction.name()))
     }
 
     /// Lets it end, and asserts that it ends well. Returns what the model found where that is

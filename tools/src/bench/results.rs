@@ -22,6 +22,8 @@ pub struct Figure {
     pub packets: u64,
     /// Instructions a packet.
     pub instructions: Option<f64>,
+    /// What the kernel and the processor counted a packet, by name.
+    pub events: BTreeMap<String, f64>,
 }
 
 /// One direction at one point.

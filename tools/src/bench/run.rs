@@ -125,6 +125,14 @@ impl Runner<'_> {
         self.skipped.push(skipped);
     }
 
+    /// The same of what is missing at every point.
+    fn skip_once(&mut self, what: &str, reason: String) {
+        let known = |skipped: &Skipped| skipped.what == what && skipped.reason == reason;
+        if !self.skipped.iter().any(known) {
+            self.skip(what, reason);
+        }
+    }
+
     /// Starts a stack; none where it has no such thing, which is noted.
     fn start(&mut self, stack: Stack, plan: &Plan, what: &str) -> Result<Option<Process>, Error> {
         let command = self.means.command(stack, plan, &[]);
@@ -200,6 +208,18 @@ impl Runner<'_> {
                 }
             }
         }
+        let mut events: BTreeMap<(Direction, Stack), BTreeMap<String, f64>> = BTreeMap::new();
+        if point.instructions && self.rounds.counted > 0 {
+            for &direction in point.directions {
+                for (stack, process) in &mut processes {
+                    let counted = process.events(direction, self.rounds.counted)?;
+                    events.insert((direction, *stack), counted.events);
+                    if let Some(reason) = counted.missing {
+                        self.skip_once("counters of the processor", reason);
+                    }
+                }
+            }
+        }
         for (stack, process) in processes {
             if let Some(wrong) = self.end(stack, process)? {
                 passes.retain(|(_, other), _| *other != stack);
@@ -213,7 +233,11 @@ impl Runner<'_> {
         let mut directions: BTreeMap<Direction, Measured> = BTreeMap::new();
         for ((direction, stack), passes) in passes {
             let measured = directions.entry(direction).or_default();
-            measured.stacks.insert(stack, figure(&passes));
+            let figure = Figure {
+                events: events.remove(&(direction, stack)).unwrap_or_default(),
+                ..figure(&passes)
+            };
+            measured.stacks.insert(stack, figure);
         }
         Ok(Row {
             axis: point.axis,
@@ -266,7 +290,7 @@ fn figure(passes: &[Pass]) -> Figure {
         mean: cycles / packets as f64,
         rounds,
         packets,
-        instructions: None,
+        ..Figure::default()
     }
 }
 

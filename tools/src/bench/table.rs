@@ -1,5 +1,7 @@
 //! The table on standard output.
 
+use std::collections::BTreeSet;
+
 use super::plan::Direction;
 use super::results::{Measured, Report};
 use super::stacks::Stack;
@@ -60,6 +62,7 @@ pub fn text(report: &Report) -> String {
             lines.push(format!("{name:24} {}", cells(*direction, measured)));
         }
     }
+    lines.extend(events(report));
     for skipped in &report.skipped {
         lines.push(format!("skipped: {}: {}", skipped.what, skipped.reason));
     }
@@ -80,4 +83,33 @@ fn cells(direction: Direction, measured: &Measured) -> String {
     let of_c = ratio(measured.cycles(Stack::Uverbs, Stack::C));
     let floors = ratio(measured.cycles(Stack::Uverbs, Stack::Floor));
     format!("{line} {of_c:>8} {floors:>8}")
+}
+
+/// What was counted a packet at the base point.
+fn events(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for direction in Direction::ALL {
+        let Some(measured) = report.base(direction) else {
+            continue;
+        };
+        let names: BTreeSet<&String> = (measured.stacks.values())
+            .flat_map(|figure| figure.events.keys())
+            .collect();
+        for name in names {
+            let mut line = format!("{name:24} {:8}", direction.name());
+            for stack in Stack::ALL {
+                let count = measured.stacks.get(&stack);
+                let count = count.and_then(|figure| figure.events.get(name));
+                let cell = count.map_or("-".to_owned(), |count| format!("{count:.3}"));
+                line.push_str(&format!(" {cell:>22}"));
+            }
+            lines.push(line);
+        }
+    }
+    if !lines.is_empty() {
+        let head = "counters a packet, at burst 32, 60 B, ring 256, in user space";
+        lines.insert(0, head.to_owned());
+        lines.insert(0, String::new());
+    }
+    lines
 }

@@ -42,7 +42,9 @@ packets' bytes, or an application that does, pays for misses that are not here.<
 its packets, so the driver has the first cache to itself.</li>\
 <li>Cycles are those of the time-stamp counter, whose rate is not the core's. Below some ten cycles the \
 placement of code alone moves a figure by a tenth. Instructions do not move.</li>\
-<li>Hardware counters (core cycles, misses) are not read.</li>\
+<li>Counters of the processor (core cycles, misses) are shown where it has some and programs may read them; \
+in virtual machines it mostly has none. They are taken in a pass of its own, as switching them is a system call \
+on either side of every burst.</li>\
 <li>Ours does <b>more</b> than C: it checks each completion's owner, queue, type and length against its own \
 state and never trusts the device; it keeps an exact order of what was not sent; it counts bursts, empty \
 polls, doorbells and errors; it rings the completion queue's doorbell once a lap, which C never does; it looks \

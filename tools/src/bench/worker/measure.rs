@@ -11,7 +11,9 @@ use std::sync::atomic::{Ordering, fence};
 
 use gdma::cycles;
 
-use super::super::plan::{Count, Direction, Pass, Plan};
+use super::super::error::Error;
+use super::super::plan::{Count, Direction, Events, Pass, Plan};
+use super::events::Counters;
 
 /// Packets, or polls, of one sample at least.
 const SAMPLE: u64 = 256;
@@ -85,12 +87,17 @@ struct Clock {
     drain: bool,
     cycles: u64,
     regions: u64,
+    /// Counts events instead, if there are some.
+    counters: Option<Counters>,
 }
 
 impl Clock {
     #[inline(always)]
     fn time<B>(&mut self, bursts: &mut B, region: impl FnOnce(&mut B) -> usize) -> usize {
         self.regions += 1;
+        if let Some(counters) = &mut self.counters {
+            return counters.during(|| region(bursts));
+        }
         if !self.on {
             return region(bursts);
         }
@@ -210,6 +217,42 @@ pub fn count(bursts: &mut impl Bursts, direction: Direction, packets: u64) -> Co
         packets,
         regions: clock.regions,
     }
+}
+
+/// Moves so many packets, and counts the processor's events in the timed regions.
+pub fn events(
+    bursts: &mut impl Bursts,
+    direction: Direction,
+    packets: u64,
+) -> Result<Events, Error> {
+    let (empty, counters) = match (Counters::open(), Counters::open()) {
+        (Ok(empty), Ok(counters)) => (empty, counters),
+        (Err(refused), _) | (_, Err(refused)) => return Ok(Events::missing(refused.to_string())),
+    };
+    let clock = |counters| Clock {
+        counters: Some(counters),
+        ..Clock::default()
+    };
+    let (mut empty, mut clock) = (clock(empty), clock(counters));
+    sample(bursts, direction, WARM, &mut Clock::default());
+    for _ in 0..EMPTY {
+        empty.time(bursts, timed_nothing);
+    }
+    let packets = sample(bursts, direction, packets, &mut clock);
+    let regions = clock.regions as f64;
+    let (Some(mut empty), Some(mut counters)) = (empty.counters, clock.counters) else {
+        return Ok(Events::missing("no counters".to_owned()));
+    };
+    let events = counters.read()?.into_iter().zip(empty.read()?);
+    let events = events.map(|((name, full), (_, empty))| {
+        let empty = empty as f64 / EMPTY as f64 * regions;
+        (name.to_owned(), (full as f64 - empty) / packets as f64)
+    });
+    Ok(Events {
+        packets,
+        events: events.collect(),
+        missing: counters.missing().map(str::to_owned),
+    })
 }
 
 /// The median; sorts the samples.

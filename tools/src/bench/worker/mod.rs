@@ -5,6 +5,7 @@
 
 mod device;
 mod driver;
+mod events;
 mod floor;
 mod frame;
 mod measure;
@@ -19,7 +20,7 @@ use super::error::Error;
 use super::plan::{Direction, Plan, Ready};
 use device::Device;
 use driver::Driver;
-use measure::{Bursts, count, pass};
+use measure::{Bursts, count, events, pass};
 
 /// Who is measured, as the command line names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -79,6 +80,7 @@ fn serve(mut bursts: impl Bursts, plan: &Plan, ready: Ready) -> Result<(), Error
             .map_err(|_| Error::Usage(format!("`{line}`: expected a number")))?;
         match verb {
             "pass" => say(&pass(&mut bursts, plan, direction, packets))?,
+            "events" => say(&events(&mut bursts, direction, packets)?)?,
             "count" => say(&count(&mut bursts, direction, packets))?,
             _ => return Err(Error::Usage(format!("`{line}`: unknown"))),
         }
