@@ -51,6 +51,78 @@ fn output_errors_and_exit_status_are_the_commands_own() {
     assert!(stderr.starts_with("wrong\n"), "{stderr}");
 }
 
+/// A device of somebody else's and a third kernel, of Debian 12, which has no `mana_ib`; and a guest as
+/// every other beside it, at the same time.
+#[test]
+fn two_guests_run_at_once_one_on_a_device_served_elsewhere_and_a_third_kernel() {
+    let test = "two_guests_run_at_once_one_on_a_device_served_elsewhere_and_a_third_kernel";
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("a device");
+    let path = socket.to_str().expect("text");
+    let script = "uname -r; cat /sys/class/net/*/address; ls /sys/class/infiniband
+        ip link set eth0 up; ip link set eth1 up; ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:09 dev eth0
+        ip address add 192.0.2.1/24 dev eth0; ping -c 3 -W 1 192.0.2.2 >/dev/null
+        ethtool -S eth1 | grep -q 'rx_0_packets: [1-9]' && echo 'the other port hears'";
+    let elsewhere = [
+        "--socket", path, "--kernel", "6.1", "--", "sh", "-c", script,
+    ];
+    let Some(mut here) = vm(test, &["--", "sh", "-c", "cat /sys/class/net/*/address"]) else {
+        return;
+    };
+    if let Ok(reason) = env::var("MANA_KERNEL_6_1_SKIP") {
+        return conformance::skip(test, &reason);
+    }
+    let device = "model0,mac=00:0d:3a:11:22:33,mac=00:0d:3a:11:22:34,link=pair";
+    let mut server = Command::new(env::var_os("MANA_BIN").expect("it is set"))
+        .args(["model", "serve", "--vdev", device, "--socket", path])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the device");
+    wait_until(&mut server, || socket.exists());
+    let here = thread::spawn(move || ended(&mut here));
+    let (code, stdout, stderr) = ended(&mut vm(test, &elsewhere).expect("as before"));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.starts_with("6.1."), "{stdout}");
+    let (_, rest) = stdout.split_once('\n').expect("lines");
+    assert_eq!(
+        rest, "00:0d:3a:11:22:33\n00:0d:3a:11:22:34\n00:00:00:00:00:00\nthe other port hears\n",
+        "{stderr}"
+    );
+    assert!(stderr.contains("has no module mana_ib"), "{stderr}");
+    let (code, stdout, stderr) = here.join().expect("a thread");
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.starts_with("00:0d:3a:00:00:00\n"), "{stdout}");
+    assert_eq!(server.try_wait().expect("it is ours"), None, "it stays");
+    let pid = i32::try_from(server.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("an id"), Signal::TERM).expect("it runs");
+    let status = server.wait().expect("it ends");
+    assert!(status.success(), "without findings: {status}");
+}
+
+#[test]
+fn a_device_that_nobody_serves_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("it can be written");
+    let missing = folder.path().join("missing");
+    // A server that was killed leaves one at which nobody listens.
+    let stale = folder.path().join("stale");
+    drop(std::os::unix::net::UnixListener::bind(&stale).expect("a socket"));
+    for (path, expected) in [
+        (file, "no socket"),
+        (missing, "No such file"),
+        (stale, "Connection refused"),
+    ] {
+        let words = ["--socket", path.to_str().expect("text"), "--", "true"];
+        let Some(mut vm) = vm("a_device_that_nobody_serves_is_told", &words) else {
+            return;
+        };
+        let (code, _, stderr) = ended(&mut vm);
+        assert_eq!(code, Some(FAILED), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+}
+
 #[test]
 fn a_complaint_of_the_kernel_is_no_success() {
     let script = "echo 'WARNING: made up by a test' >/dev/kmsg";

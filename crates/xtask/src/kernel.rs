@@ -63,6 +63,8 @@ pub fn run(workspace: &Workspace, programs: &[TestProgram], mana: &OsStr, tally:
         Ok(tree) => environment.push(("MANA_HOST_TOOLS", tree.into())),
         Err(reason) => environment.push(("MANA_HOST_SKIP", reason.into())),
     }
+    let third = vm::fetch(workspace, Kernel::THIRD).err();
+    environment.extend(third.map(|reason| ("MANA_KERNEL_6_1_SKIP", reason.into())));
     environment.extend(reason.map(|reason| ("MANA_KERNEL_SKIP", reason.into())));
     let ethdev = ethdev::variable(workspace, tally);
     let how = How {

@@ -42,7 +42,8 @@
 //! `kernel_*` as those of `host`. The latter find besides `MANA_BIN`:
 //!
 //! * `MANA_XTASK`, this program: `$MANA_XTASK vm --mana $MANA_BIN …` runs a guest.
-//! * `MANA_KERNEL_SKIP`, set where what guests are made of can't be fetched: why.
+//! * `MANA_KERNEL_SKIP`, set where what guests are made of can't be fetched: why;
+//!   `MANA_KERNEL_6_1_SKIP`, where Debian 12's kernel can't.
 //!
 //! In the tier `unit`, `MANA_RDMA_HEADERS` lists the folders with the headers of both releases of
 //! rdma-core, if they can be fetched.
@@ -85,6 +86,8 @@ enum Task {
     Bench(bench::Options),
     Long(Long),
     Vm(vm::Options),
+    /// Prints how something is used.
+    Usage(&'static str),
 }
 
 fn main() -> ExitCode {
@@ -101,6 +104,10 @@ fn main() -> ExitCode {
             Task::Bench(options) => bench::run(&workspace, &options).map(|()| true),
             Task::Long(long) => long.run(&workspace).map(|()| true),
             Task::Vm(options) => return Ok(guest(&workspace, &options)),
+            Task::Usage(text) => {
+                println!("{text}");
+                Ok(true)
+            }
         }
         .map(|good| {
             if good {
@@ -125,7 +132,17 @@ fn guest(workspace: &Workspace, options: &vm::Options) -> ExitCode {
 }
 
 fn parse(arguments: &[String]) -> Result<Task, String> {
+    let bench = arguments.first().is_some_and(|first| first == "bench");
     let mut arguments = arguments.iter().map(String::as_str);
+    // What a guest runs has options of its own, and what `bench` does not know is `mana bench`'s.
+    let mut own = arguments.clone().take_while(|word| *word != "--");
+    if !bench && own.any(|word| word == "--help" || word == "-h") {
+        let first = arguments.next();
+        return Ok(Task::Usage(match first {
+            Some("vm") => vm::USAGE,
+            _ => USAGE,
+        }));
+    }
     let task = match arguments.next() {
         Some("test") => {
             let mut tiers = Vec::new();
@@ -165,9 +182,12 @@ mod tests {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         match parse(&words)? {
             Task::Test(tiers) => Ok(tiers),
-            Task::Fetch | Task::Package | Task::Bench(_) | Task::Long(_) | Task::Vm(_) => {
-                Ok(Vec::new())
-            }
+            Task::Fetch
+            | Task::Package
+            | Task::Bench(_)
+            | Task::Long(_)
+            | Task::Vm(_)
+            | Task::Usage(_) => Ok(Vec::new()),
         }
     }
 
@@ -180,6 +200,21 @@ mod tests {
         );
         assert_eq!(tiers("check").unwrap(), [Tier::Check]);
         assert_eq!(tiers("fetch").unwrap(), []);
+    }
+
+    #[test]
+    fn help_is_no_mistake_but_before_a_guests_command_only() {
+        let usage = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+            match parse(&words).unwrap() {
+                Task::Usage(text) => Some(text),
+                _ => None,
+            }
+        };
+        assert_eq!(usage(&["--help"]), Some(USAGE));
+        assert_eq!(usage(&["test", "-h"]), Some(USAGE));
+        assert_eq!(usage(&["vm", "--kernel", "7.x", "--help"]), Some(vm::USAGE));
+        assert_eq!(usage(&["vm", "--", "mana", "--help"]), None);
     }
 
     #[test]

@@ -1,60 +1,106 @@
 //! apt on directories of its own, so that the machine's lists, cache and packages stay as they are.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{create, failed, remove, suite};
 use crate::process;
 
-/// Folders whose lists were brought up to date by this run.
-static UPDATED: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+/// Whose turn it is in each folder: groups are fetched by several threads, those of one suite share its
+/// folder, and apt does not share its lists with itself. Inside, whether this run has brought them up
+/// to date.
+static TURNS: Mutex<BTreeMap<PathBuf, Arc<Mutex<bool>>>> = Mutex::new(BTreeMap::new());
+
+/// The file with the sources of another suite.
+const SOURCES: &str = "suite.sources";
+/// The suite whose folder has all of `trixie` as well: its lists are fetched once.
+const BACKPORTS: &str = "trixie-backports";
+
+/// Lists of packages and nothing else: descriptions of programs for people are as large again.
+const PACKAGES: &str = r#"Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+"#;
+/// No lists, but the smallest file that stands in the one for each: to know which sources are Debian's.
+const RELEASES: &str = r#"#clear Acquire::IndexTargets::deb;
+#clear Acquire::IndexTargets::deb-src;
+Acquire::IndexTargets::deb::Release::MetaKey "$(COMPONENT)/binary-$(ARCHITECTURE)/Release";
+Acquire::IndexTargets::deb::Release::ShortDescription "Release";
+Acquire::IndexTargets::deb::Release::Description "$(RELEASE)/$(COMPONENT) $(ARCHITECTURE) Release";
+"#;
 
 /// apt on private directories.
 pub struct Apt {
     folder: PathBuf,
+    /// From which packages come, if the folder has others too.
+    suite: Option<&'static str>,
+    turn: Arc<Mutex<bool>>,
 }
 
 impl Apt {
     /// With the machine's own sources and keys.
     pub fn new(folder: PathBuf) -> Result<Apt, String> {
-        Apt::with(folder, "")
+        Apt::with(folder, None, &[], PACKAGES)
     }
 
-    /// With the machine's sources of Debian, but of another suite.
-    pub fn of_suite(folder: PathBuf, machine: &Apt, suite: &str) -> Result<Apt, String> {
+    /// With the machine's sources of Debian, but of another suite. Folders of apt's are below `debian`.
+    pub fn of_suite(debian: &Path, suite: &'static str) -> Result<Apt, String> {
+        let folder = match suite {
+            "trixie" => BACKPORTS,
+            other => other,
+        };
+        let machine = Apt::with(debian.join("apt-sources"), None, &[], RELEASES)?;
         let mut command = machine.command();
         command.args(["indextargets", "--format", suite::FORMAT]);
-        command.arg("Created-By: Packages");
-        let sources = suite::sources(&process::capture(&mut command)?, suite)?;
-        create(&folder)?;
-        let list = folder.join("suite.sources");
-        fs::write(&list, sources).map_err(|error| failed(&list, &error))?;
+        command.arg("Created-By: Release");
+        let turn = machine.turn();
+        let targets = process::capture(&mut command);
+        drop(turn);
+        let sources = suite::sources(&targets?, folder)?;
+        let folder = debian.join(format!("apt-{folder}"));
+        let list = folder.join(SOURCES);
         let lines = format!(
-            "Dir::Etc::sourcelist \"{}\";\nDir::Etc::sourceparts \"-\";\n\
-             APT::Default-Release \"{suite}\";\n",
+            "{PACKAGES}Dir::Etc::sourcelist \"{}\";\nDir::Etc::sourceparts \"-\";\n",
             list.display()
         );
-        Apt::with(folder, &lines)
+        Apt::with(folder, Some(suite), &[(SOURCES, sources)], &lines)
     }
 
-    fn with(folder: PathBuf, lines: &str) -> Result<Apt, String> {
-        for part in ["lists/partial", "cache/archives/partial", "download"] {
-            create(&folder.join(part))?;
-        }
-        let configuration = folder.join("apt.conf");
-        fs::write(&configuration, configuration_in(&folder) + lines)
-            .map_err(|error| failed(&configuration, &error))?;
-        let apt = Apt { folder };
-        let mut updated = UPDATED.lock().unwrap_or_else(PoisonError::into_inner);
-        let updated = updated.get_or_insert_default();
-        if !updated.contains(&apt.folder) {
+    fn with(
+        folder: PathBuf,
+        suite: Option<&'static str>,
+        files: &[(&str, String)],
+        lines: &str,
+    ) -> Result<Apt, String> {
+        let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Arc::clone(turns.entry(folder.clone()).or_default());
+        drop(turns);
+        let apt = Apt {
+            folder,
+            suite,
+            turn,
+        };
+        let mut updated = apt.turn();
+        if !*updated {
+            for part in ["lists/partial", "cache/archives/partial", "download"] {
+                create(&apt.folder.join(part))?;
+            }
+            let configuration = ("apt.conf", configuration_in(&apt.folder) + lines);
+            for (name, text) in files.iter().chain([&configuration]) {
+                let path = apt.folder.join(name);
+                fs::write(&path, text).map_err(|error| failed(&path, &error))?;
+            }
             process::run(apt.command().arg("update"))?;
-            updated.insert(apt.folder.clone());
+            *updated = true;
         }
+        drop(updated);
         Ok(apt)
+    }
+
+    /// Waits for the turn. A panic of another thread has left nothing half done.
+    fn turn(&self) -> MutexGuard<'_, bool> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn command(&self) -> Command {
@@ -68,6 +114,11 @@ impl Apt {
             .arg("-c")
             .arg(self.folder.join("apt.conf"))
             .arg("-qq");
+        if let Some(suite) = self.suite {
+            command
+                .arg("-o")
+                .arg(format!("APT::Default-Release={suite}"));
+        }
         command.current_dir(self.folder.join("download"));
         command
     }
@@ -78,6 +129,8 @@ impl Apt {
     pub fn libraries(&self, packages: &[&str]) -> Result<Vec<String>, String> {
         let mut show = self.tool("apt-cache");
         show.args(["show", "--no-all-versions"]).args(packages);
+        // The first to ask makes the cache that all others read.
+        let _turn = self.turn();
         let direct = dependencies_in(&process::capture(&mut show)?);
         let list = self.would_install(&direct)?;
         Ok(names_in(&list).filter(|name| is_library(name)).collect())
@@ -85,7 +138,9 @@ impl Apt {
 
     /// The packages that the kernel which this one stands for is made of.
     pub fn kernel(&self, package: &str) -> Result<Vec<String>, String> {
+        let turn = self.turn();
         let list = self.would_install(&[package.to_owned()])?;
+        drop(turn);
         let parts: Vec<String> = names_in(&list).filter(|name| is_kernel(name)).collect();
         match parts.is_empty() {
             true => Err(format!("{package} brings no kernel along")),

@@ -8,21 +8,22 @@
 mod apt;
 mod suite;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
 
 use apt::Apt;
 
 use crate::process;
 use crate::workspace::Workspace;
 
-/// Whose turn it is to use apt: groups may be fetched by several threads.
-static TURN: Mutex<()> = Mutex::new(());
+/// Held by whoever in this process fetches something: one process at a time.
+static LOCK: Mutex<Weak<File>> = Mutex::new(Weak::new());
 
 /// Packages that are unpacked into one tree of their own.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group {
     pub name: &'static str,
     /// The suite of Debian; the machine's own without one.
@@ -197,6 +198,17 @@ pub fn fetch_all(workspace: &Workspace) -> Result<(), String> {
 }
 
 impl Group {
+    /// The kernel for clouds of any suite.
+    pub fn linux(suite: &str) -> Group {
+        // Groups are few and live as long as the process.
+        let kept = |text: String| &*text.leak();
+        Group {
+            name: kept(format!("linux-{suite}")),
+            suite: Some(kept(suite.to_owned())),
+            ..LINUX_6_12
+        }
+    }
+
     /// The folder the packages are unpacked in. Fetched the first time, and when the list of
     /// packages has changed.
     pub fn fetch(&self, workspace: &Workspace) -> Result<PathBuf, String> {
@@ -205,20 +217,24 @@ impl Group {
         let suite = self.suite.unwrap_or("the machine's own");
         let wanted = format!("{suite}\n{}", self.packages.join("\n"));
         let stamp = debian.join(format!("{}.packages", self.name));
-        if tree.is_dir() && fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        let there =
+            || tree.is_dir() && fs::read_to_string(&stamp).is_ok_and(|found| found == wanted);
+        if there() {
             return Ok(tree);
         }
-        println!(
+        let _lock = lock(&debian)?;
+        if there() {
+            return Ok(tree);
+        }
+        eprintln!(
             "== fetch: {} into {}",
             self.packages.join(", "),
             tree.display()
         );
-        // Groups of one suite share its folder, and apt does not share it with itself.
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut apt = Apt::new(debian.join("apt"))?;
-        if let Some(suite) = self.suite {
-            apt = Apt::of_suite(debian.join(format!("apt-{suite}")), &apt, suite)?;
-        }
+        let apt = match self.suite {
+            Some(suite) => Apt::of_suite(&debian, suite)?,
+            None => Apt::new(debian.join("apt"))?,
+        };
         let mut packages: Vec<String> = self.packages.iter().map(ToString::to_string).collect();
         match self.brings {
             Brings::Nothing => {}
@@ -226,23 +242,74 @@ impl Group {
             Brings::Kernel => packages = apt.kernel(self.packages[0])?,
         }
         let archives = apt.download(&packages, self.name)?;
-        drop(turn);
         // Unpacked beside its place, so that an interrupted run leaves no half of a tree.
         let part = debian.join(format!("{}.part", self.name));
         for path in [&part, &tree] {
             remove(path)?;
         }
         create(&part)?;
-        for archive in &archives {
-            process::run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&part))?;
-        }
+        unpack(archives, &part)?;
         fs::rename(&part, &tree).map_err(|error| failed(&tree, &error))?;
         fs::write(&stamp, wanted).map_err(|error| failed(&stamp, &error))?;
         Ok(tree)
     }
 }
 
-fn create(folder: &Path) -> Result<(), String> {
+/// Waits until no other process fetches into this folder.
+fn lock(debian: &Path) -> Result<Arc<File>, String> {
+    let mut held = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(lock) = held.upgrade() {
+        return Ok(lock);
+    }
+    create(debian)?;
+    let path = debian.join("lock");
+    let wrong = |error| failed(&path, &error);
+    let file = File::create(&path).map_err(wrong)?;
+    file.lock().map_err(wrong)?;
+    let lock = Arc::new(file);
+    *held = Arc::downgrade(&lock);
+    Ok(lock)
+}
+
+/// Fetches several groups at once: what they are fetched from is mostly waited for.
+pub fn together(workspace: &Workspace, groups: &[Group]) -> Result<Vec<PathBuf>, String> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = groups
+            .iter()
+            .map(|group| scope.spawn(move || group.fetch(workspace)))
+            .collect();
+        let ended = threads.into_iter().map(|thread| {
+            let panicked = |_| Err("fetching panicked".to_owned());
+            thread.join().unwrap_or_else(panicked)
+        });
+        // All are waited for, then the first that failed tells.
+        ended.collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+/// Unpacks packages into a folder, as many at once as there are processors.
+fn unpack(archives: Vec<PathBuf>, folder: &Path) -> Result<(), String> {
+    let left = Mutex::new(archives);
+    let worker = || {
+        loop {
+            let next = left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some(archive) = next else {
+                return Ok(());
+            };
+            process::run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(folder))?;
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        threads.into_iter().try_for_each(|thread| {
+            let panicked = |_| Err("unpacking panicked".to_owned());
+            thread.join().unwrap_or_else(panicked)
+        })
+    })
+}
+
+pub fn create(folder: &Path) -> Result<(), String> {
     fs::create_dir_all(folder).map_err(|error| failed(folder, &error))
 }
 

@@ -15,9 +15,20 @@ use crate::debian::failed;
 use crate::process;
 
 const INIT: &str = include_str!("init.sh");
+/// File systems that are mounted at once, after those that these need.
+const MOUNTS: &str = "\
+sysfs /sys sysfs defaults 0 0
+devpts /dev/pts devpts defaults 0 0
+tmpfs /dev/shm tmpfs defaults 0 0
+tmpfs /run tmpfs defaults 0 0
+hugetlbfs /dev/hugepages hugetlbfs defaults 0 0
+";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-/// Loaded by the guest's first program, with what they need.
+/// Loaded by the guest's first program, with what they need. A kernel without the first makes no guest;
+/// up to 6.1 Debian's have no `mana_ib`.
 const LOADED: [&str; 3] = ["mana", "mana_ib", "ib_uverbs"];
+/// Loaded before them, where the kernel has not got it built in: by it the guest tells everything.
+const FIRST: [&str; 2] = ["virtio_pci", "virtio_console"];
 /// There to be loaded.
 const OFFERED: [&str; 3] = ["8021q", "tun", "veth"];
 /// Folders of the trees that no program of a guest looks into, the last part of their paths.
@@ -32,6 +43,12 @@ const LEFT_OUT: [&str; 9] = [
     "security",
     "pkgconfig",
 ];
+/// Libraries that programs of a guest load by name, the verbs for one. Of all other libraries of the trees
+/// only those are in a guest that something in it is linked with: Debian's packages depend on many more.
+const OPENED: [&str; 3] = ["libibverbs.so.1", "libmana.so.1", "libgcc_s.so.1"];
+/// Drivers of verbs and what names them, by the folder they are in: a guest has one kind of device, and
+/// every program of verbs loads all drivers.
+const DRIVERS: [&str; 2] = ["usr/lib/x86_64-linux-gnu/libibverbs", "etc/libibverbs.d"];
 /// Where rdma-core 44 stands beside the one of the guest, and who puts it in front: in a mount namespace,
 /// where the folder of libraries is one of links to all of the guest's others and to these. What is
 /// started before the links are complete is busybox, which needs no library.
@@ -61,7 +78,6 @@ pub struct Content<'a> {
     pub command: Option<&'a str>,
     /// Whether the drivers are loaded.
     pub modules: bool,
-    pub hugepages: u32,
     /// What is printed before a prompt.
     pub welcome: &'a str,
 }
@@ -72,6 +88,8 @@ pub fn write(path: &Path, trees: &Trees, content: &Content<'_>) -> Result<(), St
     let mut made = Made {
         archive: Archive::new(BufWriter::with_capacity(1 << 20, file)),
         path,
+        libraries: BTreeMap::new(),
+        needed: OPENED.map(str::to_owned).into(),
     };
     made.fill(trees, content)?;
     let finished = made.archive.finish();
@@ -81,13 +99,16 @@ pub fn write(path: &Path, trees: &Trees, content: &Content<'_>) -> Result<(), St
 struct Made<'a, W> {
     archive: Archive<W>,
     path: &'a Path,
+    /// The trees' libraries by name, and those among them that are needed.
+    libraries: BTreeMap<String, PathBuf>,
+    needed: BTreeSet<String>,
 }
 
 impl<W: Write> Made<'_, W> {
     fn fill(&mut self, trees: &Trees, content: &Content<'_>) -> Result<(), String> {
         self.text("init", 0o755, INIT)?;
-        self.text("etc/vm/hugepages", 0o644, &content.hugepages.to_string())?;
         self.text("etc/vm/welcome", 0o644, content.welcome)?;
+        self.text("etc/fstab", 0o644, MOUNTS)?;
         if let Some(command) = content.command {
             self.text("etc/vm/command", 0o644, command)?;
         }
@@ -121,6 +142,12 @@ impl<W: Write> Made<'_, W> {
         for (from, to) in content.files {
             self.copy(from, to)?;
         }
+        // Each may need others.
+        while let Some(name) = self.needed.pop_first() {
+            if let Some(from) = self.libraries.remove(&name) {
+                self.copy(&from, &format!("{LIBRARIES}/{name}"))?;
+            }
+        }
         Ok(())
     }
 
@@ -140,9 +167,12 @@ impl<W: Write> Made<'_, W> {
         let data = fs::symlink_metadata(from).map_err(wrong)?;
         if data.is_symlink() {
             let target = fs::read_link(from).map_err(wrong)?;
+            let name = target.file_name().unwrap_or_default();
+            self.needed.insert(name.to_string_lossy().into_owned());
             return self.link(to, &target.to_string_lossy());
         }
         let bytes = elf::loaded(fs::read(from).map_err(wrong)?);
+        self.needed.extend(elf::needed(&bytes));
         let done = self.archive.file(to, data.permissions().mode(), &bytes);
         done.map_err(|error| failed(self.path, &error))
     }
@@ -163,6 +193,10 @@ impl<W: Write> Made<'_, W> {
                 true => self.tree(tree, &below)?,
                 // For compilers and linkers.
                 false if name.ends_with(".a") || name.ends_with(".o") => {}
+                false if DRIVERS.contains(&folder) && !is_ours(&name) => {}
+                false if folder == LIBRARIES && name.contains(".so") => {
+                    self.libraries.entry(name).or_insert(entry.path());
+                }
                 false => self.copy(&entry.path(), &below)?,
             }
         }
@@ -196,10 +230,10 @@ impl<W: Write> Made<'_, W> {
     fn modules(&mut self, trees: &Trees, loaded: bool) -> Result<(), String> {
         let release = &trees.release;
         let mut found = BTreeMap::new();
-        let below = trees.kernel.join("usr/lib/modules").join(release);
-        modules_below(&below.join("kernel"), &mut found)?;
+        modules_below(&trees.modules.join("kernel"), &mut found)?;
         let mut wanted: Vec<String> = LOADED
             .iter()
+            .chain(&FIRST)
             .chain(&OFFERED)
             .map(ToString::to_string)
             .collect();
@@ -212,15 +246,7 @@ impl<W: Write> Made<'_, W> {
             let Some(path) = found.get(&name) else {
                 continue;
             };
-            let mut unpack = Command::new(trees.guest.join("usr/bin/busybox"));
-            unpack.args(["xz", "-dc"]).arg(path);
-            let output = unpack
-                .output()
-                .map_err(|error| process::not_started(&unpack, &error))?;
-            if !output.status.success() {
-                return Err(format!("{}: cannot be unpacked", path.display()));
-            }
-            let module = output.stdout;
+            let module = module(&trees.guest, path)?;
             let needs = needs(&module);
             let to = format!("usr/lib/modules/{release}/{name}.ko");
             let done = self.archive.file(&to, 0o644, &module);
@@ -228,10 +254,14 @@ impl<W: Write> Made<'_, W> {
             wanted.extend(needs.iter().cloned());
             lines.insert(name, needs);
         }
-        for name in LOADED {
-            if !lines.contains_key(name) {
-                return Err(format!("{}: no module {name}", below.display()));
-            }
+        let (there, missing): (Vec<&str>, Vec<&str>) = LOADED
+            .into_iter()
+            .partition(|name| lines.contains_key(*name));
+        if missing.contains(&LOADED[0]) {
+            return Err(format!("{}: no module mana", trees.modules.display()));
+        }
+        for name in missing {
+            eprintln!("xtask: {release} has no module {name}: the guest goes without");
         }
         let dependencies = dependencies(&lines);
         self.text(
@@ -240,12 +270,20 @@ impl<W: Write> Made<'_, W> {
             &dependencies,
         )?;
         let loaded = if loaded {
-            LOADED.join("\n")
+            there.join(" ")
         } else {
             String::new()
         };
+        let first = FIRST.into_iter().filter(|name| lines.contains_key(*name));
+        let first: Vec<&str> = first.collect();
+        self.text("etc/vm/first", 0o644, &first.join(" "))?;
         self.text("etc/vm/modules", 0o644, &loaded)
     }
+}
+
+/// Whether a file of a driver of verbs is that of this device: `libmana-rdmav57.so`, `mana.driver`.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("libmana-") || name.starts_with("mana.")
 }
 
 /// The name under which libibverbs looks for the driver: a link to its library.
@@ -267,13 +305,35 @@ fn modules_below(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result
         if path.is_dir() {
             modules_below(&path, found)?;
         } else if let Some(name) = path.file_name().and_then(|name| name.to_str())
-            && let Some(name) = name.strip_suffix(".ko.xz")
+            && let Some((name, "" | ".xz" | ".gz" | ".zst")) = name.split_once(".ko")
         {
             // The kernel writes both as one.
             found.insert(name.replace('-', "_"), path.clone());
         }
     }
     Ok(())
+}
+
+/// A module as it is in memory, unpacked by the guest's busybox.
+fn module(guest: &Path, path: &Path) -> Result<Vec<u8>, String> {
+    let by = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("ko") => return fs::read(path).map_err(|error| failed(path, &error)),
+        Some("xz") => "xz",
+        Some("gz") => "gzip",
+        _ => {
+            let path = path.display();
+            return Err(format!("{path}: unpack it: only .xz and .gz are read here"));
+        }
+    };
+    let mut unpack = Command::new(guest.join("usr/bin/busybox"));
+    unpack.args([by, "-dc"]).arg(path);
+    let output = unpack
+        .output()
+        .map_err(|error| process::not_started(&unpack, &error))?;
+    match output.status.success() {
+        true => Ok(output.stdout),
+        false => Err(format!("{}: cannot be unpacked", path.display())),
+    }
 }
 
 /// The modules that one names in its section `.modinfo`: `depends=a,b`, between zero bytes.

@@ -2,7 +2,7 @@
 //! `mana model serve` plays, from packages unpacked under `target/` alone.
 //!
 //! `options` reads the command line, `packages` fetches the trees, `initramfs` writes what the guest
-//! boots into (as `cpio`) with `init.sh` as its first program, `qemu` has the machine, `server` the device,
+//! boots into (as `cpio`) with `init.sh` as its first program, `image` what QEMU boots it by, `qemu` has the machine, `server` the device,
 //! `run` brings them together in the `folder` of the run and judges the `log`. Nothing of a run outlives
 //! it but its logs.
 //!
@@ -12,6 +12,7 @@ mod cpio;
 mod elf;
 mod folder;
 mod follow;
+mod image;
 mod initramfs;
 mod log;
 mod options;
@@ -21,7 +22,7 @@ mod run;
 mod server;
 mod signals;
 
-pub use options::{Kernel, Options};
+pub use options::{Kernel, Options, USAGE};
 
 use crate::program;
 use crate::workspace::Workspace;
@@ -55,6 +56,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<u8, String> {
         trees: &trees,
         mana: &mana,
         folder: &folder,
+        kernels: &workspace.target.join("kernels"),
         signals: &signals,
     }
     .run()

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::options::Accel;
 use super::packages::Trees;
+use super::server::Server;
 
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 /// Files of a run's folder, which is QEMU's working directory: paths of sockets may be short.
@@ -16,19 +17,32 @@ pub const STDOUT: &str = "stdout";
 pub const STDERR: &str = "stderr";
 pub const CONTROL: &str = "control";
 
+/// The kernel's parameters. From warnings on, everything goes over the slow serial line as well. A busy
+/// machine looks to the watchdog like a hanging guest; one that hangs runs into the limit. Where a processor
+/// is imitated, tests of ciphers and clearing memory that is overwritten anyway take a good part of the
+/// boot.
+const PARAMETERS: &str =
+    "console=ttyS0 loglevel=5 panic=-1 nowatchdog cryptomgr.notests init_on_alloc=0";
+
 /// What is run.
 pub struct Machine<'a> {
     pub folder: &'a Path,
     pub accel: Accel,
+    /// MiB.
     pub memory: u32,
-    /// The sockets of the device and of its model's control, relative to the folder.
-    pub device: Option<(&'a str, &'a str)>,
+    pub hugepages: u32,
+    /// The kernel's program or image.
+    pub kernel: &'a Path,
+    /// Whether there is a socket of a device in the folder.
+    pub device: bool,
+    /// Whether there is one of its model's control.
+    pub control: bool,
     pub shell: bool,
 }
 
 impl Machine<'_> {
     /// The command.
-    pub fn command(&self, trees: &Trees) -> Result<Command, String> {
+    pub fn command(&self, trees: &Trees) -> Command {
         let tree = &trees.qemu;
         let libraries = tree.join(LIBRARIES);
         let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
@@ -58,13 +72,15 @@ impl Machine<'_> {
                 Accel::Kvm => ["-accel", "kvm"],
                 Accel::Tcg => ["-accel", "tcg,thread=multi"],
             })
-            .args(["-cpu", "max", "-smp", "2"])
+            // A fifth level of page tables would only be walked.
+            .args(["-cpu", "max,la57=off", "-smp", "2"])
             .arg("-kernel")
-            .arg(trees.image()?)
+            .arg(self.kernel)
             .args(["-initrd", INITRAMFS])
-            // From warnings on, everything goes over the slow serial line as well. A busy machine looks to
-            // the watchdog like a hanging guest; one that hangs runs into the limit.
-            .args(["-append", "console=ttyS0 loglevel=5 panic=-1 nowatchdog"])
+            .args([
+                "-append",
+                &format!("{PARAMETERS} hugepages={}", self.hugepages),
+            ])
             .args(["-chardev", &format!("file,id=console,path={CONSOLE}")])
             .args(["-serial", "chardev:console"])
             .args(["-device", "virtio-serial-pci"]);
@@ -86,18 +102,21 @@ impl Machine<'_> {
                 .args(["-chardev", "stdio,id=terminal,mux=on,signal=off"])
                 .args(["-device", "virtconsole,chardev=terminal"]);
         }
-        if let Some((socket, control)) = self.device {
+        if self.control {
+            let path = Server::CONTROL;
             command
-                .args(["-chardev", &format!("socket,id=model,path={control}")])
+                .args(["-chardev", &format!("socket,id=model,path={path}")])
                 .args(["-device", "virtserialport,chardev=model,name=model"]);
+        }
+        if self.device {
             let device = serde_json::json!({
                 // The guest finds it at 0000:00:04.0.
                 "driver": "vfio-user-pci", "rombar": 0, "addr": "04.0",
-                "socket": {"type": "unix", "path": socket},
+                "socket": {"type": "unix", "path": Server::SOCKET},
             });
             command.args(["-device", &device.to_string()]);
         }
-        Ok(command)
+        command
     }
 }
 

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::folder::Folder;
 use super::follow::Follow;
+use super::image;
 use super::initramfs::{self, Content};
 use super::log;
-use super::options::{Accel, Options};
+use super::options::{Accel, Device, Options};
 use super::packages::Trees;
 use super::qemu::{self, Machine};
-use super::server::Server;
+use super::server::{self, Server};
 use super::signals::Signals;
 use crate::debian::failed;
 use crate::process;
@@ -38,6 +39,8 @@ pub struct Run<'a> {
     /// The program `mana`.
     pub mana: &'a Path,
     pub folder: &'a Folder,
+    /// Where kernels are unpacked.
+    pub kernels: &'a Path,
     pub signals: &'a Signals,
 }
 
@@ -66,7 +69,6 @@ impl Run<'_> {
             files: &self.options.files,
             command: script.as_deref(),
             modules: self.options.modules,
-            hugepages: self.options.hugepages,
             welcome: WELCOME,
         };
         initramfs::write(
@@ -74,6 +76,7 @@ impl Run<'_> {
             self.trees,
             &content,
         )?;
+        let kernel = image::unpacked(&self.trees.image()?, self.kernels);
         let accels = match self.options.accel {
             Some(accel) => vec![accel],
             None if qemu::accel() == Accel::Kvm => vec![Accel::Kvm, Accel::Tcg],
@@ -82,10 +85,14 @@ impl Run<'_> {
         let mut patience = (accels.len() > 1).then_some(KVM_PATIENCE);
         for accel in accels {
             let mut server = match &self.options.device {
-                Some(device) => Some(Server::start(self.mana, device, self.folder)?),
+                Some(Device::Model(text)) => Some(Server::start(self.mana, text, self.folder)?),
+                Some(Device::Socket(path)) => {
+                    server::link(path, self.folder)?;
+                    None
+                }
                 None => None,
             };
-            let ended = self.guest(accel, server.as_mut(), until, patience.take());
+            let ended = self.guest(accel, &kernel, server.as_mut(), until, patience.take());
             let served = server.map_or(Ok(()), Server::stop);
             match ended? {
                 Ended::NotReady => {
@@ -112,6 +119,7 @@ impl Run<'_> {
     fn guest(
         &self,
         accel: Accel,
+        kernel: &Path,
         mut server: Option<&mut Server>,
         until: Option<Instant>,
         patience: Option<Duration>,
@@ -121,10 +129,13 @@ impl Run<'_> {
             folder: self.folder.path(),
             accel,
             memory: self.options.memory,
-            device: server.as_ref().map(|_| (Server::SOCKET, Server::CONTROL)),
+            hugepages: self.options.hugepages,
+            kernel,
+            device: self.options.device.is_some(),
+            control: server.is_some(),
             shell,
         };
-        let mut command = machine.command(self.trees)?;
+        let mut command = machine.command(self.trees);
         let errors = self.folder.path().join("qemu.log");
         if !shell {
             let file = File::create(&errors).map_err(|error| failed(&errors, &error))?;

@@ -1,6 +1,7 @@
-//! The device: `mana model serve` beside QEMU.
+//! The device: `mana model serve` beside QEMU, or whoever listens at a socket.
 
 use std::fs::{self, File};
+use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -16,6 +17,23 @@ use crate::process;
 /// How long it may take to be there, and to go.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(5);
+
+/// Lets QEMU find another's socket where that of a [`Server`] would be: paths of sockets are short.
+pub fn link(socket: &Path, folder: &Folder) -> Result<(), String> {
+    let wrong = |error| failed(socket, &error);
+    let data = fs::metadata(socket).map_err(wrong)?;
+    if !data.file_type().is_socket() {
+        let socket = socket.display();
+        return Err(format!(
+            "{socket}: no socket: start a server of vfio-user that listens there"
+        ));
+    }
+    let socket = std::path::absolute(socket).map_err(wrong)?;
+    let place = folder.path().join(Server::SOCKET);
+    // Of a run before it, with another accelerator.
+    let _gone = fs::remove_file(&place);
+    symlink(&socket, &place).map_err(|error| failed(&place, &error))
+}
 
 /// A running server. Killed with this value.
 pub struct Server {
