@@ -14,6 +14,11 @@ pub enum Error {
     /// The socket can't be had.
     #[error(transparent)]
     Socket(#[from] BindError),
+    /// A physical function: its registers and what it alone is asked for are not had.
+    #[error(
+        "pf=on: a machine is given a virtual function only: leave it out, or use the model in this process"
+    )]
+    Physical,
     /// The system has no room for threads or descriptors.
     #[error("the function can't be served: {0}: end other programs, or raise the limits (ulimit)")]
     System(#[from] io::Error),

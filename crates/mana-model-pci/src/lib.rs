@@ -7,7 +7,7 @@
 //! From the outside in: `server` speaks vfio-user, `device` is the function behind it, made of
 //! `config_space`, `registers` (BAR0), `smc` (the shared-memory channel), `channel` (the hardware
 //! channel, through which requests pass), `interrupts` (MSI-X) and `memory` (the guest's, with all
-//! unsafe code of the crate); `function` knows the requests and holds the device of `mana-model`;
+//! unsafe code of the crate; `called` where it can't be mapped); `function` knows the requests and holds the device of `mana-model`;
 //! `trace` writes them down, by `lines`, for which nobody waits. The guest is not trusted: whatever it writes wherever, an answer says
 //! so or the log does, and nothing else happens.
 //!
@@ -24,6 +24,7 @@
 
 #![deny(unsafe_code)]
 
+mod called;
 mod channel;
 mod config_space;
 mod control;
@@ -89,6 +90,9 @@ impl Served {
     ///
     /// What is wrong with the device, or what is in the way of the socket, and what to do.
     pub fn start(config: DeviceConfig, socket: &Path, settings: Settings) -> Result<Self, Error> {
+        if config.physical {
+            return Err(Error::Physical);
+        }
         let memory = Arc::new(GuestMemory::default());
         let mut function = Function::new(config, Arc::clone(&memory) as _)?;
         function.set_rnic(settings.rnic);

@@ -5,6 +5,11 @@
 //! client says so. No Rust reference into it is made but to an atomic, for one access: words are
 //! loaded and stored, bytes are copied by them, and each access holds the lock that unmapping waits
 //! for.
+//!
+//! An access behind the end of a file that was cut short after it was mapped would be a SIGBUS, the end of
+//! the server for all. So only files that can't be cut short are mapped: those sealed against it, as
+//! QEMU's `memory-backend-memfd` is, and those that take the seal now. All others are reached by
+//! system calls ([`Called`]), which is slower and fails where the file ends.
 
 #![allow(unsafe_code)]
 
@@ -17,6 +22,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use mana_model::hardware::BusMemory;
+use rustix::fs::{SealFlags, fcntl_add_seals, fcntl_get_seals};
+
+use crate::called::Called;
 
 /// Most stretches that a client may map: a machine has a few.
 const MOST: usize = 4096;
@@ -46,7 +54,73 @@ struct Stretch {
     size: u64,
     access: Access,
     /// None where the client handed no file over: then nothing of it can be reached.
-    map: Option<Map>,
+    way: Option<Way>,
+}
+
+/// How a stretch is reached.
+enum Way {
+    Mapped(Map),
+    Called(Called),
+}
+
+impl Way {
+    /// To `size` bytes of `file` from `offset` on.
+    fn new(file: File, offset: u64, size: u64, access: Access) -> io::Result<Self> {
+        // Before its length is looked at: after that it must stay.
+        match is_sealed(&file) {
+            true => Map::new(&file, offset, size, access).map(Way::Mapped),
+            false => Called::new(file, offset, size).map(Way::Called),
+        }
+    }
+
+    fn read(&self, offset: usize, bytes: &mut [u8]) -> Option<()> {
+        match self {
+            Way::Mapped(map) => Some(map.read(offset, bytes)),
+            Way::Called(file) => file.read(offset, bytes),
+        }
+    }
+
+    fn write(&self, offset: usize, bytes: &[u8]) -> Option<()> {
+        match self {
+            Way::Mapped(map) => Some(map.write(offset, bytes)),
+            Way::Called(file) => file.write(offset, bytes),
+        }
+    }
+
+    fn load(&self, offset: usize) -> Option<u64> {
+        match self {
+            Way::Mapped(map) => Some(map.word(offset).load(Ordering::Relaxed)),
+            Way::Called(file) => {
+                let mut word = [0; 8];
+                file.read(offset, &mut word)?;
+                Some(u64::from_ne_bytes(word))
+            }
+        }
+    }
+
+    /// Stores a word, after all that was stored before if it is the last.
+    fn store(&self, offset: usize, word: u64, last: bool) -> Option<()> {
+        match self {
+            Way::Mapped(map) => {
+                // Release: who sees the last word, which holds the owner, sees all others and the
+                // payload that was copied before.
+                let order = match last {
+                    true => Ordering::Release,
+                    false => Ordering::Relaxed,
+                };
+                map.word(offset).store(word, order);
+                Some(())
+            }
+            // One call after the other.
+            Way::Called(file) => file.write(offset, &word.to_ne_bytes()),
+        }
+    }
+}
+
+/// Whether nobody can cut the file short, from now on if not before.
+fn is_sealed(file: &File) -> bool {
+    let sealed = || fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+    sealed() || fcntl_add_seals(file, SealFlags::SHRINK).is_ok() && sealed()
 }
 
 impl Stretch {
@@ -70,8 +144,8 @@ impl GuestMemory {
         }
         let end = address.checked_add(size).filter(|_| size > 0);
         let end = end.ok_or_else(|| invalid("a stretch that is empty or goes round"))?;
-        let map = match &file {
-            Some(file) => Some(Map::new(file, offset, size, access)?),
+        let way = match file {
+            Some(file) => Some(Way::new(file, offset, size, access)?),
             None => None,
         };
         let mut stretches = self.all_mut();
@@ -90,7 +164,7 @@ impl GuestMemory {
                 address,
                 size,
                 access,
-                map,
+                way,
             },
         );
         Ok(())
@@ -140,14 +214,14 @@ impl GuestMemory {
     }
 
     /// Calls `access` on the `len` bytes at `address`, piece by piece where they lie in neighbouring
-    /// stretches. `None`, and nothing was done, unless all are there and `allowed`.
+    /// stretches. `None`, and nothing was done, unless all are there and `allowed`; or `access` failed.
     #[inline]
     fn with(
         &self,
         address: u64,
         len: usize,
         allowed: impl Fn(Access) -> bool,
-        mut access: impl FnMut(&Map, usize, std::ops::Range<usize>),
+        mut access: impl FnMut(&Way, usize, std::ops::Range<usize>) -> Option<()>,
     ) -> Option<()> {
         let stretches = self.all();
         if !self.mastering.load(Ordering::Relaxed) {
@@ -164,12 +238,12 @@ impl GuestMemory {
                 if at < stretch.address || at > stretch.end() || !allowed(stretch.access) {
                     return None;
                 }
-                let map = stretch.map.as_ref()?;
+                let way = stretch.way.as_ref()?;
                 let until = end.min(stretch.end());
                 if act {
                     let done = (at - address) as usize;
                     let now = (until - at) as usize;
-                    access(map, (at - stretch.address) as usize, done..done + now);
+                    access(way, (at - stretch.address) as usize, done..done + now)?;
                 }
                 at = until;
                 if at == end {
@@ -191,16 +265,14 @@ impl BusMemory for GuestMemory {
             address,
             len,
             |access| access.read,
-            |map, offset, part| {
-                map.read(offset, &mut bytes[part]);
-            },
+            |way, offset, part| way.read(offset, &mut bytes[part]),
         )
     }
 
     fn write(&self, address: u64, bytes: &[u8]) -> Option<()> {
         let allowed = |access: Access| access.write;
-        self.with(address, bytes.len(), allowed, |map, offset, part| {
-            map.write(offset, &bytes[part]);
+        self.with(address, bytes.len(), allowed, |way, offset, part| {
+            way.write(offset, &bytes[part])
         })
     }
 
@@ -208,8 +280,9 @@ impl BusMemory for GuestMemory {
         let mut word = 0;
         let aligned = address.is_multiple_of(8);
         let allowed = |access: Access| access.read && aligned;
-        self.with(address, 8, allowed, |map, offset, _| {
-            word = map.word(offset).load(Ordering::Relaxed);
+        self.with(address, 8, allowed, |way, offset, _| {
+            word = way.load(offset)?;
+            Some(())
         })?;
         Some(word)
     }
@@ -219,16 +292,11 @@ impl BusMemory for GuestMemory {
         let aligned = address.is_multiple_of(8);
         let allowed = |access: Access| access.write && aligned;
         let len = size_of_val(words);
-        self.with(address, len, allowed, |map, offset, part| {
+        self.with(address, len, allowed, |way, offset, part| {
             for (place, index) in (part.start / 8..part.end / 8).enumerate() {
-                // Release: who sees the last word, which holds the owner, sees all others and the
-                // payload that was copied before.
-                let order = match index == last {
-                    true => Ordering::Release,
-                    false => Ordering::Relaxed,
-                };
-                map.word(offset + 8 * place).store(words[index], order);
+                way.store(offset + 8 * place, words[index], index == last)?;
             }
+            Some(())
         })
     }
 }
@@ -245,12 +313,11 @@ unsafe impl Send for Map {}
 unsafe impl Sync for Map {}
 
 impl Map {
-    /// Maps `size` bytes of `file` from `offset` on. The file must be that long: what is behind its
-    /// end would be a fault at the first access.
+    /// Maps `size` bytes of `file` from `offset` on. The file must be that long, and stay so: what is
+    /// behind its end would be a fault at the first access.
     fn new(file: &File, offset: u64, size: u64, access: Access) -> io::Result<Self> {
-        let end = offset.checked_add(size);
-        if end.is_none_or(|end| end > file.metadata().map_or(0, |file| file.size())) {
-            return Err(invalid("a file that is shorter than what is mapped of it"));
+        if !is_long_enough(file, offset, size) {
+            return Err(invalid(SHORTER));
         }
         let (Ok(len), Ok(from)) = (usize::try_from(size), libc::off_t::try_from(offset)) else {
             return Err(invalid("a stretch that is too long"));
@@ -353,7 +420,15 @@ impl Drop for Map {
     }
 }
 
-fn invalid(what: &str) -> io::Error {
+/// Whether a file has `size` bytes from `offset` on.
+pub(crate) fn is_long_enough(file: &File, offset: u64, size: u64) -> bool {
+    let len = file.metadata().map_or(0, |file| file.size());
+    offset.checked_add(size).is_some_and(|end| end <= len)
+}
+
+pub(crate) const SHORTER: &str = "a file that is shorter than what is mapped of it";
+
+pub(crate) fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 

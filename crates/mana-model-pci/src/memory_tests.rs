@@ -1,5 +1,7 @@
 use std::io::{Read, Seek, SeekFrom, Write};
 
+use rustix::fs::{MemfdFlags, memfd_create};
+
 use super::*;
 
 const BOTH: Access = Access {
@@ -7,14 +9,27 @@ const BOTH: Access = Access {
     write: true,
 };
 
+/// One that takes the seal and is mapped, as QEMU's memory.
 fn file(pages: u64) -> File {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = File::from(memfd_create("memory", flags).unwrap());
+    file.set_len(pages * PAGE).unwrap();
+    file
+}
+
+/// One that takes no seal and is reached by calls.
+fn file_on_disk(pages: u64) -> File {
     let file = tempfile::tempfile().unwrap();
     file.set_len(pages * PAGE).unwrap();
     file
 }
 
 fn memory() -> (GuestMemory, File) {
-    let (memory, file) = (GuestMemory::default(), file(4));
+    memory_of(file(4))
+}
+
+fn memory_of(file: File) -> (GuestMemory, File) {
+    let memory = GuestMemory::default();
     memory
         .map(
             0x10_000,
@@ -30,7 +45,13 @@ fn memory() -> (GuestMemory, File) {
 
 #[test]
 fn what_is_written_stands_in_the_clients_file_at_its_offset() {
-    let (memory, mut file) = memory();
+    for file in [file(4), file_on_disk(4)] {
+        what_is_written_stands_in(file);
+    }
+}
+
+fn what_is_written_stands_in(file: File) {
+    let (memory, mut file) = memory_of(file);
     let bytes: Vec<u8> = (0..100).collect();
     for at in 0..9 {
         memory.write(0x10_FC3 + at, &bytes).unwrap();
@@ -49,6 +70,45 @@ fn what_is_written_stands_in_the_clients_file_at_its_offset() {
     file.seek(SeekFrom::Start(PAGE + 0x40)).unwrap();
     file.write_all(&[9; 8]).unwrap();
     assert_eq!(memory.load(0x10_040), Some(0x0909_0909_0909_0909));
+}
+
+/// A file that could be cut short under a mapping would be a SIGBUS at the next access.
+#[test]
+fn files_are_not_cut_short_under_a_mapping_and_others_end_where_they_end() {
+    let (memory, mapped) = memory();
+    assert_eq!(
+        mapped.set_len(0).unwrap_err().raw_os_error(),
+        Some(libc::EPERM)
+    );
+    assert_eq!(memory.load(0x10_000), Some(0));
+    mapped.set_len(8 * PAGE).unwrap();
+    for file in [file_on_disk(4), {
+        let file = File::from(memfd_create("no seals", MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(4 * PAGE).unwrap();
+        file
+    }] {
+        let (memory, file) = memory_of(file);
+        assert_eq!(memory.store_entry(0x10_000, &[1, 2]), Some(()));
+        file.set_len(PAGE + 12).unwrap();
+        assert_eq!(
+            (memory.load(0x10_000), memory.load(0x10_008)),
+            (Some(1), None)
+        );
+        assert_eq!(memory.read(0x10_000, &mut [0; 13]), None);
+        assert_eq!(memory.write(0x10_000, &[0; 13]), None);
+        assert_eq!(memory.store_entry(0x11_000, &[1, 2]), None);
+        assert_eq!(
+            file.metadata().unwrap().len(),
+            PAGE + 12,
+            "it does not grow"
+        );
+        file.set_len(4 * PAGE).unwrap();
+        assert_eq!(
+            memory.store_entry(0x11_000, &[1, 2]),
+            Some(()),
+            "it is there again"
+        );
+    }
 }
 
 #[test]

@@ -100,10 +100,16 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Starts a machine on the device, with memory mapped, vectors listened to, the bus mastered.
+    /// Starts a machine on the device, with memory mapped, vectors listened to, the bus mastered. Its
+    /// memory can be sealed, as QEMU's.
     pub fn start(socket: &Path) -> Self {
+        Self::start_with(socket, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+    }
+
+    /// Likewise with memory of these flags.
+    pub fn start_with(socket: &Path, flags: MemfdFlags) -> Self {
         let mut client = Client::new(socket).unwrap();
-        let memory = File::from(memfd_create("guest", MemfdFlags::CLOEXEC).unwrap());
+        let memory = File::from(memfd_create("guest", flags).unwrap());
         memory.set_len(SIZE).unwrap();
         client.dma_map(0, BASE, SIZE, memory.as_raw_fd()).unwrap();
         let vectors: Vec<File> = (0..4).map(|_| counter()).collect();

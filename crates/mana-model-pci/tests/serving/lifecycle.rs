@@ -210,6 +210,19 @@ fn sockets_that_can_not_be_had_are_named_with_what_helps() {
 }
 
 #[test]
+fn what_a_machine_can_not_be_given_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = parse_device("model0,pf=on").unwrap();
+    let served = Served::start(config, &folder.path().join("mana"), Settings::default());
+    let text = served.err().unwrap().to_string();
+    assert!(
+        text.contains("pf=on") && text.contains("leave it out"),
+        "{text}"
+    );
+    assert!(!folder.path().join("mana").exists());
+}
+
+#[test]
 fn a_server_ends_beside_a_guest_that_stays() {
     let device = Device::new("model0");
     let mut guest = Guest::start(&device.socket());
