@@ -5,7 +5,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -97,6 +97,26 @@ fn two_guests_run_at_once_one_on_a_device_served_elsewhere_and_a_third_kernel() 
     kill_process(pid.expect("an id"), Signal::TERM).expect("it runs");
     let status = server.wait().expect("it ends");
     assert!(status.success(), "without findings: {status}");
+}
+
+/// Behind a mirror that has nothing: there is no guest, and nothing that looks like one.
+#[test]
+fn packages_that_can_not_be_had_are_named() {
+    let Some(mut vm) = vm("packages_that_can_not_be_had_are_named", &["--", "true"]) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let apt = folder.path().join("apt-get");
+    fs::write(&apt, "#!/bin/sh\necho 'E: no such mirror' >&2\nexit 100\n").expect("a program");
+    fs::set_permissions(&apt, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let path = env::var("PATH").expect("there is one");
+    vm.env("PATH", format!("{}:{path}", folder.path().display()));
+    vm.env("CARGO_TARGET_DIR", folder.path().join("target"));
+    let (code, stdout, stderr) = ended(&mut vm);
+    assert_eq!((code, stdout.as_str()), (Some(FAILED), ""), "{stderr}");
+    for text in ["qemu-system-x86", "no such mirror", "apt-get -c", "failed"] {
+        assert!(stderr.contains(text), "{text}: {stderr}");
+    }
 }
 
 #[test]
@@ -198,7 +218,7 @@ fn a_long_path_and_signals_leave_nothing_behind() {
     symlink(target(), &long).expect("a link");
     let mut vm = vm;
     vm.env("CARGO_TARGET_DIR", &long);
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::KILL] {
         let child = vm.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("xtask starts");
         let id = child.id();
@@ -214,13 +234,18 @@ fn a_long_path_and_signals_leave_nothing_behind() {
             .expect("an id");
         kill_process(pid, signal).expect("it runs");
         let output = child.wait_with_output().expect("it ends");
-        assert_eq!(output.status.code(), Some(FAILED));
-        for id in children {
-            assert!(
-                !Path::new("/proc").join(id.to_string()).exists(),
-                "{id} is still there"
-            );
+        let there = |id: &u32| Path::new("/proc").join(id.to_string()).exists();
+        if signal == Signal::KILL {
+            // They see for themselves that it is gone; the next run tidies up.
+            let until = Instant::now() + PATIENCE;
+            while children.iter().any(there) {
+                assert!(Instant::now() < until, "of {children:?} some are left");
+                thread::sleep(Duration::from_millis(20));
+            }
+            continue;
         }
+        assert_eq!(output.status.code(), Some(FAILED));
+        assert!(!children.iter().any(there), "of {children:?} some are left");
         let left: Vec<_> = fs::read_dir(&run).expect("the logs").flatten().collect();
         assert!(
             left.iter().all(|entry| is_log(&entry.file_name())),

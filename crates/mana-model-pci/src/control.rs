@@ -71,7 +71,16 @@ pub(crate) fn run(shared: &Shared, line: &str) -> Result<String, ControlError> {
         ["reset-request"] | ["reset-request", "0"] => post(shared, event::RESET_REQUEST, 0)?,
         ["event", kind] => post(shared, number(kind, line)?, 0)?,
         ["event", kind, value] => post(shared, number(kind, line)?, number(value, line)?)?,
-        ["remove"] | ["remove", "0"] => shared.device().give_back.raise(0),
+        ["remove"] | ["remove", "0"] => {
+            let mut device = shared.device();
+            if !device.give_back.is_heard(0) {
+                return Err(ControlError::not_now(
+                    "the machine does not listen to this wish, as QEMU's vfio-user-pci does not: take \
+                     the device out by the machine itself, or in its guest by sysfs (remove)",
+                ));
+            }
+            device.give_back.raise(0);
+        }
         ["hold"] => shared.device().held = true,
         ["go"] => {
             let mut device = shared.device();

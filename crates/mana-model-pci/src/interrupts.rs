@@ -48,6 +48,12 @@ impl Interrupts {
         Ok(())
     }
 
+    /// Whether somebody listens to a vector.
+    pub(crate) fn is_heard(&self, vector: u16) -> bool {
+        let vector = self.vectors.get(usize::from(vector));
+        vector.is_some_and(|vector| vector.listener.is_some())
+    }
+
     /// Nobody listens any more.
     pub(crate) fn silence(&mut self) {
         for vector in &mut self.vectors {

@@ -10,6 +10,7 @@ use mana_model::control::Server;
 use mana_model::{DeviceConfig, Finding, parse_device};
 use mana_model_pci::{Lines, Served, Settings, Writer};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -25,6 +26,7 @@ struct Options {
     log: Option<PathBuf>,
     level: LevelFilter,
     control: Option<PathBuf>,
+    parent: Option<i32>,
 }
 
 impl Options {
@@ -32,6 +34,7 @@ impl Options {
     fn parse(words: &[String]) -> Result<Self, Error> {
         let (mut socket, mut device, mut log, mut control) = (None, None, None, None);
         let (mut rnic, mut level) = (true, LevelFilter::WARN);
+        let mut parent = None;
         let mut words = words.iter();
         while let Some(word) = words.next() {
             if !word.starts_with("--") {
@@ -50,6 +53,12 @@ impl Options {
                 "--socket" => socket = Some(given()?),
                 "--log" => log = Some(given()?),
                 "--control" => control = Some(given()?),
+                "--parent" => {
+                    let number = value.parse().ok().filter(|number| *number > 0);
+                    parent = Some(number.ok_or_else(|| {
+                        usage(format!("--parent={value}: expected a process's number"))
+                    })?);
+                }
                 "--log-level" => {
                     level = value.parse().map_err(|_| {
                         usage(format!(
@@ -73,7 +82,7 @@ impl Options {
                 _ => {
                     return Err(usage(format!(
                         "unknown option {name}: there are --socket, --vdev, --rnic, --log, \
-                         --log-level and --control"
+                         --log-level, --control and --parent"
                     )));
                 }
             }
@@ -85,6 +94,7 @@ impl Options {
             log,
             level,
             control,
+            parent,
         })
     }
 
@@ -125,6 +135,16 @@ pub fn run(words: &[String]) -> Result<u8, Error> {
         .init();
     // Taken first, so that a socket that is there is removed by whatever ends this.
     let ended = signals().map_err(Error::System)?;
+    if let Some(parent) = options.parent {
+        set_parent_process_death_signal(Some(Signal::TERM))
+            .map_err(|error| Error::System(error.into()))?;
+        // It may have ended before.
+        if getppid() != Pid::from_raw(parent) {
+            return Err(usage(format!(
+                "--parent={parent}: that process did not start this one, or is gone"
+            )));
+        }
+    }
     let (trace, _tracer) = options.trace()?.unzip();
     let settings = Settings {
         rnic: options.rnic,
@@ -244,6 +264,7 @@ mod tests {
             ("/tmp/s", "options only"),
             ("--socket=/s --vdev=model0 --vdev=model1", "one device"),
             ("--socket=/s --rnic=maybe", "yes or no"),
+            ("--socket=/s --parent=0", "a process's number"),
             ("--socket=/s --log-level=loud", "info"),
             ("--socket=/s --what=1", "--vdev"),
         ] {

@@ -1,6 +1,9 @@
 //! Queues over vfio-user: packets, completions, events and vectors, and an end at any moment.
 
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use rustix::fs::MemfdFlags;
 
 use crate::guest::{BASE, CONFIG, Device, Guest, SIZE, field, message};
 use crate::hostile::{Dice, assert_well};
@@ -12,20 +15,20 @@ const COMPLETIONS: u64 = BASE + 0x1_2000;
 const PACKETS: u64 = BASE + 0x2_0000;
 
 /// What a driver knows of the queue that it made.
-struct Queue {
+pub struct Queue {
     /// Offset of its doorbell page in BAR0.
-    page: u64,
+    pub page: u64,
     key: u32,
-    eq: u32,
-    wq: u32,
-    cq: u32,
+    pub eq: u32,
+    pub wq: u32,
+    pub cq: u32,
     object: [u32; 2],
     vport: [u32; 2],
     offset: u32,
 }
 
 /// Makes a queue (1 send, 2 receive) with rings of a page (§6.5, §6.6), whose events are on vector 1.
-fn queue(guest: &mut Guest, kind: u32) -> Queue {
+pub fn queue(guest: &mut Guest, kind: u32) -> Queue {
     let mut ask = |kind, dev, len, answer, fields: &[(usize, u32)]| {
         let answer = guest.request(&message(kind, dev, len, answer, fields));
         assert_eq!(field(&answer, 24), 0, "status of {kind:#x}");
@@ -369,4 +372,25 @@ fn nonsense_in_the_rings_of_running_queues_harms_the_guest_only() {
         !device.served.findings().is_empty(),
         "it is told what was wrong"
     );
+}
+
+/// Its memory takes no seal, so the server reaches it by calls, which fail where it ends.
+#[test]
+fn memory_that_is_cut_short_under_a_running_queue_is_not_reached() {
+    let device = Device::new("model0,link=gen:pps=20000");
+    let mut guest = Guest::start_with(&device.socket(), MemfdFlags::CLOEXEC);
+    guest.establish();
+    receiving(&mut guest);
+    let until = Instant::now() + Duration::from_secs(60);
+    while arrived(&guest) < 10 {
+        assert!(Instant::now() < until, "nothing arrives");
+    }
+    guest.memory.set_len(0).unwrap();
+    device.served.run("reset-request").unwrap();
+    // A generator's turn, and what a driver may ask for.
+    guest.ring(0x000, 64 * 20);
+    guest.read::<8>(0);
+    device.served.run("step").unwrap();
+    guest.memory.set_len(SIZE).unwrap();
+    assert_well(&mut guest);
 }

@@ -121,6 +121,8 @@ fn a_host_asks_for_the_device_and_takes_it() {
     let device = Device::new("model0");
     let mut guest = Guest::start(&device.socket());
     guest.establish();
+    let unheard = device.served.run("remove").unwrap_err().to_string();
+    assert!(unheard.contains("does not listen"), "{unheard}");
     let wish = guest.listen_to_wish();
     device.served.run("remove").unwrap();
     assert_eq!(read_counter(&wish), 1);

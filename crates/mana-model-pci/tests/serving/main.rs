@@ -2,6 +2,7 @@
 
 mod channel;
 mod datapath;
+mod fuzz;
 mod guest;
 mod hostile;
 mod lifecycle;

@@ -62,6 +62,8 @@ impl Server {
             .current_dir(folder.path())
             .args(["model", "serve", "--socket", Self::SOCKET])
             .args(["--control", Self::CONTROL, "--vdev", device])
+            // It ends when this process is killed, as QEMU does.
+            .args(["--parent", &std::process::id().to_string()])
             .stdin(Stdio::null())
             .stdout(file)
             .stderr(second);
