@@ -42,6 +42,18 @@ pub fn command(test: &str) -> Option<Command> {
     Some(command)
 }
 
+/// For a guest whose device asks for a reset, so that its kernel may warn of what it did not wait for: as
+/// the tier says where.
+///
+/// # Panics
+///
+/// As [`command`].
+pub fn excuse_hasty_resets(command: &mut Command) {
+    let functions =
+        env::var("MANA_HASTY").expect("`cargo xtask test --tier kernel` sets MANA_HASTY");
+    command.args(functions.split(',').flat_map(|name| ["--excuse", name]));
+}
+
 /// Runs `parts`, lines of a shell by their names, one after the other in one guest, whatever becomes of
 /// those before. `command` is that of [`command`] with the options of the guest, which may take
 /// `seconds`. Returns what each part wrote on standard output, by name.

@@ -29,6 +29,9 @@ const LARGE: &str = "model0,ports=2,link=loop,first-queue-id=1022,vport-offset=2
 fn holds(mut command: Command, kernel: &str, whole: bool, rules: &str) {
     let device = if whole { LARGE } else { PLAIN };
     command.args(["--kernel", kernel, "--vdev", device]);
+    if suites::on_kernel(kernel).contains(&suites::RESETTING) {
+        vm::excuse_hasty_resets(&mut command);
+    }
     let all = |stack: &str| whole && stack == "uverbs";
     let mut parts: Vec<(String, String)> = STACKS
         .iter()

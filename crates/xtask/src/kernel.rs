@@ -23,7 +23,8 @@ const SECONDS: &str = "150";
 const DPDK_SECONDS: &str = "400";
 /// Where Linux 7 warns when a device asks for a reset: it then waits for an answer of the device no longer than
 /// for its next tick, and a busy machine is slower. What it could not destroy goes with the reset.
-const HASTY: [&str; 3] = [
+const HASTY: [&str; 4] = [
+    "ib_dealloc_pd_user",
     "ib_mad_port_close",
     "rdma_restrack_clean",
     "uverbs_destroy_ufile_hw",
@@ -58,6 +59,7 @@ pub fn run(workspace: &Workspace, programs: &[TestProgram], mana: &OsStr, tally:
     let mut environment = vec![
         ("MANA_BIN", mana.to_owned()),
         ("MANA_XTASK", this.clone().into()),
+        ("MANA_HASTY", HASTY.join(",").into()),
     ];
     match debian::HOST.fetch(workspace) {
         Ok(tree) => environment.push(("MANA_HOST_TOOLS", tree.into())),
