@@ -12,6 +12,7 @@ pub mod events;
 pub mod guest;
 pub mod host;
 mod job;
+pub mod matrix;
 pub mod packets;
 pub mod rfc1071;
 pub mod rig;

@@ -32,6 +32,13 @@ pub fn cell(row: &str, column: &str, text: &str) {
     }
 }
 
+/// Writes what a column stands on: the kernel's release, and libraries by their file names. Releases of Debian
+/// differ, so it need not be what is committed.
+pub fn describe(column: &str, kernel: &str, libraries: &str) {
+    stack::cell("kernel", column, kernel);
+    stack::cell("libraries", column, libraries);
+}
+
 /// The text of a cell: what its note says, where it has one (`passed [2]`).
 fn find<'a>(table: &'a str, row: &str, column: &str) -> Option<&'a str> {
     let mut rows = table.lines().filter_map(cells);
@@ -41,7 +48,8 @@ fn find<'a>(table: &'a str, row: &str, column: &str) -> Option<&'a str> {
         return Some(cell).filter(|cell| *cell != "-");
     };
     let start = format!("[{note} ");
-    table.lines().find_map(|line| line.strip_prefix(&start))
+    let mut notes = table.lines().map(str::trim_end);
+    notes.find_map(|line| line.strip_prefix(&start))
 }
 
 /// The cells of a line of a table.
@@ -61,7 +69,7 @@ text
 | smoke | passed | passed [1] |
 | rss | - | fails [2] |
 
-[1] passed; but slowly
+[1] passed; but slowly  
 [2] fails: no hash
 ";
 

@@ -17,7 +17,7 @@ use crate::host::Job;
 
 /// Where the device is in a guest.
 pub const PCI: &str = "0000:00:04.0";
-/// What begins a part of what a guest writes.
+/// What begins the line before a part of what a guest writes.
 const PART: &str = "== ";
 
 /// `cargo xtask vm` with the program under test, or none where `test` can't run; then it is reported as
@@ -40,18 +40,6 @@ pub fn command(test: &str) -> Option<Command> {
     let mut command = Command::new(variable("MANA_XTASK"));
     command.arg("vm").arg("--mana").arg(variable("MANA_BIN"));
     Some(command)
-}
-
-/// For a guest whose device asks for a reset, so that its kernel may warn of what it did not wait for: as
-/// the tier says where.
-///
-/// # Panics
-///
-/// As [`command`].
-pub fn excuse_hasty_resets(command: &mut Command) {
-    let functions =
-        env::var("MANA_HASTY").expect("`cargo xtask test --tier kernel` sets MANA_HASTY");
-    command.args(functions.split(',').flat_map(|name| ["--excuse", name]));
 }
 
 /// Runs `parts`, lines of a shell by their names, one after the other in one guest, whatever becomes of
@@ -79,14 +67,21 @@ pub fn run(
     let limit = Duration::from_secs(seconds + 300);
     let ended = Job::start(&mut command, limit).end();
     print!("{}", ended.stderr);
-    let text = ended.success();
-    let parts = text
-        .split(PART)
-        .skip(1)
-        .filter_map(|part| part.split_once('\n'));
+    told(&ended.success())
+}
+
+/// What each part wrote.
+fn told(text: &str) -> BTreeMap<String, String> {
+    let mut parts: BTreeMap<String, String> = BTreeMap::new();
+    let mut part = None;
+    for line in text.split_inclusive('\n') {
+        if let Some(name) = line.strip_prefix(PART) {
+            part = Some(parts.entry(name.trim_end().to_owned()).or_default());
+        } else if let Some(part) = &mut part {
+            part.push_str(line);
+        }
+    }
     parts
-        .map(|(name, text)| (name.to_owned(), text.to_owned()))
-        .collect()
 }
 
 /// What `mana conformance --json` writes.
@@ -113,6 +108,20 @@ pub struct Row {
     pub seconds: f64,
     /// Why it failed or was skipped.
     pub reason: Option<String>,
+}
+
+impl Row {
+    /// What came of it in the words of the table of [`crate::matrix`].
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        let reason = self.reason.as_deref().unwrap_or_default();
+        let reason = reason.lines().next().unwrap_or_default();
+        match self.result.as_str() {
+            "passed" => "passed".to_owned(),
+            "skipped" => format!("not applicable: {reason}"),
+            _ => format!("fails: {reason}"),
+        }
+    }
 }
 
 impl Results {
@@ -149,5 +158,18 @@ impl Results {
         assert!(failed.is_empty(), "{stack}: {failed:#?}");
         assert!(!passed.is_empty(), "{stack}: nothing ran: {skipped:?}");
         skipped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_begin_on_lines_of_their_own() {
+        let parts = told("== uverbs\nleft == right\n\n== release\n7.3\n== none\n");
+        assert_eq!(parts["uverbs"], "left == right\n\n");
+        assert_eq!(parts["release"], "7.3\n");
+        assert_eq!(parts["none"], "");
     }
 }

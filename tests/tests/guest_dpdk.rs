@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use conformance::guest::{ADDRESS, Dpdk, Testpmd, run, wait_until};
+use conformance::matrix;
 use conformance::packets::{Kind, frame, mixture, seed_of};
 use conformance::stack::{Ethdev, Stats, cell};
 use conformance::toeplitz::{VECTOR_KEY, queue};
@@ -16,6 +17,9 @@ use mana_model::{LinkConfig, ObjectCounts};
 /// memory as it needs it, after its queues, and the kernel destroys what is left of a program in reverse, so the
 /// memory goes first.
 const AT_REMOVAL: &[&str] = &["unknown memory key"];
+
+/// Of one that reported that it is.
+const SKIPPED: &str = "skipped";
 
 /// Runs one, unless it is skipped, and writes its cell in the row of the suite. `known` are findings besides
 /// those that the driver in C always has.
@@ -27,7 +31,10 @@ fn item(test: &str, suite: &str, run: fn(&Dpdk) -> String, known: &[&str]) {
     cell(suite, column, "FAILED");
     let text = run(&dpdk);
     dpdk.assert_clean(known);
-    cell(suite, column, &text);
+    match text.as_str() {
+        SKIPPED => cell(suite, column, SKIPPED),
+        text => matrix::cell(suite, column, text),
+    }
 }
 
 /// A test for each suite.
@@ -111,7 +118,8 @@ fn smoke(dpdk: &Dpdk) -> String {
         quit(testpmd);
         assert_eq!(dpdk.objects(), ObjectCounts::default());
     }
-    cell("libraries", dpdk.column(), &libraries.join(", "));
+    let release = &dpdk.guest.release;
+    matrix::describe(dpdk.column(), release, &libraries.join(", "));
     let (code, stdout, stderr) = dpdk.testpmd_ends("--total-num-mbufs=2048 --rxq=2 --txq=3");
     let refused = stderr.contains("Only support equal number of rx/tx queues");
     assert!(code == 1 && refused, "{code}: {stdout}{stderr}");
@@ -240,7 +248,7 @@ fn wake(dpdk: &Dpdk, program: &mut Ethdev, flow: u32) -> usize {
 fn interrupts(dpdk: &Dpdk) -> String {
     let test = "sleeps_until_a_packet_comes_on_as_many_queues_as_vectors";
     let Some(mut program) = dpdk.ethdev(test, "queues=2 interrupts=1") else {
-        return "skipped".to_owned();
+        return SKIPPED.to_owned();
     };
     assert_eq!(program.number("start"), 0);
     for queue in 0..2 {

@@ -6,6 +6,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::debian;
 use crate::ethdev;
@@ -21,22 +22,26 @@ const DPDK: &str = "guest_dpdk";
 /// How long a guest with one program may take: several times what it does.
 const SECONDS: &str = "150";
 const DPDK_SECONDS: &str = "400";
-/// Where Linux 7 warns when a device asks for a reset: it then waits for an answer of the device no longer than
-/// for its next tick, and a busy machine is slower. What it could not destroy goes with the reset.
-const HASTY: [&str; 4] = [
-    "ib_dealloc_pd_user",
-    "ib_mad_port_close",
-    "rdma_restrack_clean",
-    "uverbs_destroy_ufile_hw",
-];
 
 /// Whether the test program of that name belongs to this tier.
 pub fn is_its(target: &str) -> bool {
     target.starts_with(INSIDE) || target.starts_with(BESIDE)
 }
 
-/// Runs the tier. `mana` is the program, built now.
-pub fn run(workspace: &Workspace, programs: &[TestProgram], mana: &OsStr, tally: &mut Tally) {
+/// Set where all suites shall run over all stacks, for the table.
+const MATRIX: &str = "MANA_MATRIX";
+/// How long a program may take then: a guest has hundreds of suites.
+const MATRIX_LIMIT: Duration = Duration::from_secs(3 * 3600);
+
+/// Runs the tier. `mana` is the program, built now. `matrix` has it run everything that the table of
+/// [`crate::matrix`] has, instead of what a tier has the time for.
+pub fn run(
+    workspace: &Workspace,
+    programs: &[TestProgram],
+    mana: &OsStr,
+    matrix: bool,
+    tally: &mut Tally,
+) {
     let this = match env::current_exe() {
         Ok(this) => this,
         Err(error) => return tally.fail("kernel", format!("this program: {error}")),
@@ -59,7 +64,6 @@ pub fn run(workspace: &Workspace, programs: &[TestProgram], mana: &OsStr, tally:
     let mut environment = vec![
         ("MANA_BIN", mana.to_owned()),
         ("MANA_XTASK", this.clone().into()),
-        ("MANA_HASTY", HASTY.join(",").into()),
     ];
     match debian::HOST.fetch(workspace) {
         Ok(tree) => environment.push(("MANA_HOST_TOOLS", tree.into())),
@@ -68,10 +72,12 @@ pub fn run(workspace: &Workspace, programs: &[TestProgram], mana: &OsStr, tally:
     let third = vm::fetch(workspace, Kernel::THIRD).err();
     environment.extend(third.map(|reason| ("MANA_KERNEL_6_1_SKIP", reason.into())));
     environment.extend(reason.map(|reason| ("MANA_KERNEL_SKIP", reason.into())));
+    environment.extend(matrix.then(|| (MATRIX, "1".into())));
     let ethdev = ethdev::variable(workspace, tally);
     let how = How {
         serial: true,
         environment,
+        limit: matrix.then_some(MATRIX_LIMIT),
         ..How::default()
     };
     for program in named(BESIDE) {
@@ -91,9 +97,7 @@ pub fn run(workspace: &Workspace, programs: &[TestProgram], mana: &OsStr, tally:
                     continue;
                 }
                 command.args(["--dpdk", "--seconds", DPDK_SECONDS]);
-                if kernel == Kernel::V7 {
-                    command.args(HASTY.iter().flat_map(|name| ["--excuse", name]));
-                }
+                command.arg("--resets");
                 if let Some((ethdev::FOUND, path)) = &ethdev {
                     command.args(["--file", &at(Path::new(path), "/usr/bin/ethdev")]);
                 }
@@ -102,7 +106,7 @@ pub fn run(workspace: &Workspace, programs: &[TestProgram], mana: &OsStr, tally:
             }
             let place = format!("/usr/bin/{}", program.target);
             command.args(["--file", &at(&program.path, &place)]);
-            command.args(["--", "sh", "-c", &script(&place)]);
+            command.args(["--", "sh", "-c", &script(&place, matrix)]);
             runner::count(workspace, &mut command, &name(program, kernel), tally);
         }
     }
@@ -119,11 +123,12 @@ fn at(path: &Path, place: &str) -> String {
 
 /// What the guest runs: the tests one after the other; then it tells what could not be run, and the cells
 /// of tables.
-fn script(program: &str) -> String {
+fn script(program: &str, matrix: bool) -> String {
+    let more = if matrix { "MANA_MATRIX=1" } else { "" };
     let tell =
         |file: &str, prefix: &str| format!("if [ -e {file} ]; then sed 's/^/{prefix}/' {file}; fi");
     format!(
-        "export MANA_GUEST=1 MANA_SKIPPED_FILE=/tmp/skipped MANA_TABLE_FILE=/tmp/table; \
+        "export MANA_GUEST=1 MANA_SKIPPED_FILE=/tmp/skipped MANA_TABLE_FILE=/tmp/table {more}; \
          {program} --test-threads=1; code=$?; {}; {}; exit $code",
         tell("/tmp/skipped", SKIPPED),
         tell("/tmp/table", CELL),

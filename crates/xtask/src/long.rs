@@ -5,10 +5,10 @@ use std::process::Command;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::workspace::Workspace;
-use crate::{conformance, process, program};
+use crate::{conformance, matrix, process, program};
 
 pub const USAGE: &str = "cargo xtask long soak|properties [--minutes N] [--seed N], for soak also \
-                         [--provider uverbs|rdma-core]";
+                         [--provider uverbs|rdma-core]; cargo xtask long kernel";
 
 /// What is run for long.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,12 +23,20 @@ pub enum Long {
     },
     /// The property tests, again and again from one seed to the next, with many cases.
     Properties { minutes: u64, seed: Option<u64> },
+    /// Every suite over every stack on both kernels, in guests: see [`matrix`].
+    Kernel,
 }
 
 impl Long {
     /// An hour, if nothing else is said.
     pub fn parse<'a>(mut arguments: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         let task = arguments.next().ok_or(USAGE)?;
+        if task == "kernel" {
+            return match arguments.next() {
+                None => Ok(Self::Kernel),
+                Some(argument) => Err(format!("unknown argument `{argument}`\n{USAGE}")),
+            };
+        }
         if !["soak", "properties"].contains(&task) {
             return Err(format!("unknown long task `{task}`\n{USAGE}"));
         }
@@ -74,6 +82,7 @@ impl Long {
                 process::run(&mut soak)
             }
             Self::Properties { minutes, seed } => properties(minutes, seed),
+            Self::Kernel => matrix::write(workspace),
         }
     }
 }
@@ -135,6 +144,7 @@ mod tests {
             seed: None,
         };
         assert_eq!(parse("properties --minutes 2"), Ok(properties));
+        assert_eq!(parse("kernel"), Ok(Long::Kernel));
     }
 
     #[test]
@@ -143,6 +153,7 @@ mod tests {
             "",
             "sook",
             "soak 3",
+            "kernel --minutes 2",
             "soak --minutes",
             "soak --minutes x",
             "soak --provider dpdk",

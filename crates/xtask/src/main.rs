@@ -61,6 +61,7 @@ mod instructions;
 mod kernel;
 mod libtest;
 mod long;
+mod matrix;
 mod package;
 mod process;
 mod program;
@@ -77,7 +78,7 @@ use long::Long;
 use tiers::Tier;
 use workspace::Workspace;
 
-const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | package | bench [--suite trixie|forky] [OPTIONS OF mana bench] | vm [OPTIONS] (--shell | -- COMMAND...) | long soak|properties [--minutes N] [--seed N] [--provider uverbs|rdma-core]";
+const USAGE: &str = "usage: cargo xtask test [--tier NAME]... | check | fetch | package | bench [--suite trixie|forky] [OPTIONS OF mana bench] | vm [OPTIONS] (--shell | -- COMMAND...) | long soak|properties [--minutes N] [--seed N] [--provider uverbs|rdma-core] | long kernel";
 
 enum Task {
     Test(Vec<Tier>),

@@ -46,6 +46,8 @@ pub struct How {
     pub serial: bool,
     /// Variables for the tests.
     pub environment: Vec<(&'static str, OsString)>,
+    /// How long one test program may take, if not what most may.
+    pub limit: Option<Duration>,
 }
 
 /// Builds what `cargo` (a `cargo test …` without `--no-run`) would run. A package that does not
@@ -117,7 +119,8 @@ impl TestProgram {
         command.args(Some(how.filter).filter(|text| !text.is_empty()));
         command.args(how.serial.then_some("--test-threads=1"));
         let name = format!("{} {}", self.package, self.target);
-        count(workspace, &mut command, &name, tally)
+        let limit = how.limit.unwrap_or(LIMIT);
+        count_within(workspace, &mut command, &name, limit, tally)
     }
 }
 
@@ -139,6 +142,16 @@ pub fn doc_tests(workspace: &Workspace, tally: &mut Tally) {
 
 /// Runs a test program to its end and counts what it prints. Returns how many tests ran.
 pub fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &mut Tally) -> usize {
+    count_within(workspace, command, name, LIMIT, tally)
+}
+
+fn count_within(
+    workspace: &Workspace,
+    command: &mut Command,
+    name: &str,
+    limit: Duration,
+    tally: &mut Tally,
+) -> usize {
     println!("== {}: {name}", tally.tier);
     let skipped_file = workspace.target.join("xtask-skipped");
     let notes_file = workspace.target.join("xtask-notes");
@@ -153,7 +166,7 @@ pub fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &m
         .stdout(Stdio::piped());
     let mut output = Output::default();
     let (mut elsewhere, mut cells) = (String::new(), String::new());
-    let ended = follow(command, |line| {
+    let ended = follow_within(command, limit, |line| {
         println!("{line}");
         output.line(line);
         if let Some(test) = line.strip_prefix(SKIPPED) {
@@ -183,6 +196,14 @@ pub fn count(workspace: &Workspace, command: &mut Command, name: &str, tally: &m
 
 /// Runs a program, handing over each line it writes, until it ends or [`LIMIT`] is over.
 pub fn follow(command: &mut Command, line: impl FnMut(&str)) -> Result<(), String> {
+    follow_within(command, LIMIT, line)
+}
+
+fn follow_within(
+    command: &mut Command,
+    limit: Duration,
+    line: impl FnMut(&str),
+) -> Result<(), String> {
     let mut child = command
         .spawn()
         .map_err(|error| process::not_started(command, &error))?;
@@ -199,7 +220,7 @@ pub fn follow(command: &mut Command, line: impl FnMut(&str)) -> Result<(), Strin
             }
         });
     }
-    let in_time = take_lines(&mut child, &lines, line);
+    let in_time = take_lines(&mut child, &lines, limit, line);
     if !in_time {
         let _ = child.kill();
     }
@@ -209,7 +230,7 @@ pub fn follow(command: &mut Command, line: impl FnMut(&str)) -> Result<(), Strin
     match (in_time, status.success()) {
         (false, _) => Err(format!(
             "still ran after {} seconds and was killed",
-            LIMIT.as_secs()
+            limit.as_secs()
         )),
         (true, true) => Ok(()),
         (true, false) => Err(format!("ended with {status}")),
@@ -217,8 +238,13 @@ pub fn follow(command: &mut Command, line: impl FnMut(&str)) -> Result<(), Strin
 }
 
 /// Returns false when the limit is over first.
-fn take_lines(child: &mut Child, lines: &Receiver<String>, mut line: impl FnMut(&str)) -> bool {
-    let limit = Instant::now() + LIMIT;
+fn take_lines(
+    child: &mut Child,
+    lines: &Receiver<String>,
+    limit: Duration,
+    mut line: impl FnMut(&str),
+) -> bool {
+    let limit = Instant::now() + limit;
     let mut ended: Option<Instant> = None;
     loop {
         match lines.recv_timeout(Duration::from_millis(100)) {

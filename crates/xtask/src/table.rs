@@ -23,6 +23,21 @@ impl Table {
         }
     }
 
+    /// Names of the rows, in the order in which they came.
+    pub fn rows(&self) -> impl Iterator<Item = &str> {
+        self.rows.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The text of a cell.
+    pub fn cell(&self, row: &str, column: &str) -> Option<&str> {
+        let at = self.columns.iter().position(|name| name == column)?;
+        let (_, cells) = self.rows.iter().find(|(name, _)| name == row)?;
+        cells
+            .get(at)
+            .map(String::as_str)
+            .filter(|text| !text.is_empty())
+    }
+
     fn set(&mut self, row: &str, column: &str, text: &str) {
         let at = position(
             &mut self.columns,

@@ -98,7 +98,7 @@ pub fn run(workspace: &Workspace, tiers: &[Tier]) -> bool {
             Tier::Kernel => {
                 let programs = built.programs(workspace, &mut tally).to_vec();
                 if let Some((_, mana)) = mana(&mut tally) {
-                    kernel::run(workspace, &programs, &mana, &mut tally);
+                    kernel::run(workspace, &programs, &mana, false, &mut tally);
                 }
             }
             Tier::Instructions => instructions::run(workspace, &mut tally),

@@ -15,6 +15,9 @@ pub fn cell(row: &str, column: &str, text: &str) {
     if let Some(path) = env::var_os("MANA_TABLE_FILE") {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let mut file = file.expect("the file of the table can be opened");
-        writeln!(file, "{row}\t{column}\t{text}").expect("the file of the table can be written");
+        // At once: several threads may do so.
+        let line = format!("{row}\t{column}\t{text}\n");
+        file.write_all(line.as_bytes())
+            .expect("the file of the table can be written");
     }
 }

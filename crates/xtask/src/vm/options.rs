@@ -17,7 +17,7 @@ usage: cargo xtask vm [OPTIONS] (--shell | -- COMMAND...)
   --file PATH=PLACE    a file of this machine, at PLACE in the guest (repeats)
   --hugepages N        of 2 MiB [64]
   --memory N           MiB [1024]
-  --excuse FUNCTION    whose warnings are no complaints of the kernel (repeats)
+  --resets             the device will ask for resets: what Linux 7 then warns of is no complaint
   --seconds N          how long all of it may take, but for --shell [60]
   --accel kvm|tcg      [KVM where it works]
   --mana PATH          the program, instead of building it
@@ -104,8 +104,8 @@ pub struct Options {
     pub hugepages: u32,
     /// MiB.
     pub memory: u32,
-    /// Functions of the kernel whose warnings are no complaints.
-    pub excused: Vec<String>,
+    /// Whether the device will ask for resets.
+    pub resets: bool,
     pub limit: Duration,
     pub accel: Option<Accel>,
     pub mana: Option<PathBuf>,
@@ -124,7 +124,7 @@ impl Options {
             files: Vec::new(),
             hugepages: 64,
             memory: 1024,
-            excused: Vec::new(),
+            resets: false,
             limit: LIMIT,
             accel: None,
             mana: None,
@@ -166,7 +166,7 @@ impl Options {
                 }
                 "--hugepages" => options.hugepages = number(name, value()?)?,
                 "--memory" => options.memory = number(name, value()?)?,
-                "--excuse" => options.excused.push(value()?.to_owned()),
+                "--resets" => options.resets = true,
                 "--seconds" => options.limit = Duration::from_secs(number(name, value()?)?.into()),
                 "--accel" => {
                     options.accel = Some(match value()? {
@@ -219,7 +219,7 @@ mod tests {
         let options = parse(&[
             "--kernel",
             "7.x",
-            "--excuse=f",
+            "--resets",
             "--file=a=/b",
             "--seconds",
             "90",
@@ -230,7 +230,7 @@ mod tests {
         let options = options.unwrap();
         assert_eq!(options.kernel, Kernel::V7);
         assert_eq!(options.files, [(PathBuf::from("a"), "/b".to_owned())]);
-        assert_eq!(options.excused, ["f"]);
+        assert!(options.resets);
         assert_eq!(options.limit, Duration::from_secs(90));
         assert_eq!(options.command.unwrap(), ["uname", "--kernel"]);
     }

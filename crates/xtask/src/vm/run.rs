@@ -209,11 +209,9 @@ impl Run<'_> {
         for name in [qemu::CONSOLE, qemu::LOG] {
             let path = self.folder.path().join(name);
             let text = fs::read(&path).map_err(|error| failed(&path, &error))?;
-            if let Some(found) = log::complaint(
-                &String::from_utf8_lossy(&text),
-                SHOWN,
-                &self.options.excused,
-            ) {
+            if let Some(found) =
+                log::complaint(&String::from_utf8_lossy(&text), SHOWN, self.options.resets)
+            {
                 return Err(format!(
                     "the guest's kernel complains, see {}:\n{found}",
                     path.display()
