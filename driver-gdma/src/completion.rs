@@ -269,6 +269,14 @@ impl CompletionRing {
         self.tail(cursor) & TAIL_MASK == cursor.expected
     }
 
+    /// Whether [`CompletionRing::look`] finds nothing at `cursor`. What else stands there it does not say.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self, cursor: CqCursor) -> bool {
+        let [found, wanted] = [self.tail(cursor), cursor.expected].map(owner_bits);
+        found == stale(wanted)
+    }
+
     /// What stands at `cursor`, in full.
     #[inline]
     #[must_use]
@@ -277,7 +285,7 @@ impl CompletionRing {
         if tail & TAIL_MASK == cursor.expected {
             return Polled::Ready;
         }
-        let [found, wanted] = [tail, cursor.expected].map(|dword| (dword >> OWNER_SHIFT) as u8);
+        let [found, wanted] = [tail, cursor.expected].map(owner_bits);
         if found == stale(wanted) {
             Polled::Empty
         } else if found == wanted {
@@ -368,6 +376,12 @@ impl CompletionRing {
         self.cursor = CqCursor { head, expected };
         self.told = head;
     }
+}
+
+/// The owner bits of an entry's last dword.
+#[inline]
+const fn owner_bits(dword: u32) -> u8 {
+    (dword >> OWNER_SHIFT) as u8
 }
 
 #[cfg(all(test, not(mana_loom)))]

@@ -91,6 +91,11 @@ fn entries_of_others_and_overtaking_are_told_apart() {
         assert!(!ring.is_ready(ring.cursor()), "{tail:#x}");
         assert_eq!(ring.look(ring.cursor()), polled, "{tail:#x}");
     }
+    for top in 0..=255 {
+        word.store(top << 56 | 0x1234 << 32, Ordering::Release);
+        let empty = ring.look(ring.cursor()) == Polled::Empty;
+        assert_eq!(ring.is_empty(ring.cursor()), empty, "{top:#x}");
+    }
 }
 
 /// Entries looked at as neighbours are those that the cursor finds one by one, in every lap and beyond

@@ -233,6 +233,21 @@ impl TxQueue {
     }
 }
 
+impl TxQueue {
+    /// A burst of whatever there is.
+    #[inline(never)]
+    fn send(&mut self, batch: &mut Batch) -> TxOutcome {
+        // Filled in where it is returned: it is large, and mostly empty.
+        let mut outcome = TxOutcome::default();
+        let TxOutcome { sent, rejected } = &mut outcome;
+        let burst = |core: &mut TxCore| *sent = core.burst(batch, rejected);
+        if self.owner.enter(burst).is_none() {
+            self.give_up();
+        }
+        outcome
+    }
+}
+
 impl TxBurst for TxQueue {
     #[inline]
     fn tx_burst(&mut self, batch: &mut Batch) -> TxOutcome {
@@ -242,14 +257,7 @@ impl TxBurst for TxQueue {
                 rejected: None,
             };
         }
-        // Filled in where it is returned: it is large, and mostly empty.
-        let mut outcome = TxOutcome::default();
-        let TxOutcome { sent, rejected } = &mut outcome;
-        let burst = |core: &mut TxCore| *sent = core.burst(batch, rejected);
-        if self.owner.enter(burst).is_none() {
-            self.give_up();
-        }
-        outcome
+        self.send(batch)
     }
 
     fn tx_prepare(&mut self, batch: &mut Batch) -> Result<(), BadPacket> {

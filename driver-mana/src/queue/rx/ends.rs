@@ -40,6 +40,7 @@ impl RxCore {
             state: RxState {
                 rings,
                 pending: Pending::Nothing,
+                quiet: false,
                 depth,
                 low: low(depth),
                 unfilled: 0,

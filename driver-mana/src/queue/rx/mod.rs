@@ -49,6 +49,9 @@ pub(crate) struct RxCore {
 pub(super) struct RxState {
     pub(super) rings: RxRings,
     pub(super) pending: Pending,
+    /// The last burst that looked about received nothing, left nothing over, and buffers enough are posted:
+    /// until a completion comes, bursts are only counted.
+    quiet: bool,
     depth: u32,
     /// Packets for which buffers are posted, below or at which the ring is refilled.
     low: u32,
@@ -72,9 +75,15 @@ pub(super) enum Pending {
 impl RxCore {
     /// See [`pmd_api::RxBurst::rx_burst`].
     pub(super) fn burst(&mut self, batch: &mut Batch) -> usize {
-        if self.state.is_idle() && self.buffers.len() > self.state.low {
-            self.state.counters.bursts.add(1);
-            self.state.counters.empty.add(1);
+        let RxState {
+            rings,
+            quiet,
+            counters,
+            ..
+        } = &self.state;
+        if *quiet && rings.cq.is_empty(rings.cq.cursor()) && !counters.histograms.is_on() {
+            counters.bursts.add(1);
+            counters.empty.add(1);
             return 0;
         }
         self.busy_burst(batch)
@@ -94,6 +103,7 @@ impl RxCore {
         if self.buffers.len() <= state.low {
             self.refill();
         }
+        self.state.quiet = received == 0 && self.is_settled();
         if self.keep_vlan_tags {
             put_tags_back(batch, received);
         }
@@ -101,6 +111,12 @@ impl RxCore {
             self.record(received);
         }
         received
+    }
+
+    /// Whether nothing is left over and buffers enough are posted.
+    #[inline(never)]
+    fn is_settled(&self) -> bool {
+        matches!(self.state.pending, Pending::Nothing) && self.buffers.len() > self.state.low
     }
 
     /// Counts a burst in the histograms.
@@ -117,15 +133,6 @@ impl RxCore {
 }
 
 impl RxState {
-    /// Whether there is nothing for a burst to do but to be counted, for all that is seen here.
-    #[inline(always)]
-    fn is_idle(&self) -> bool {
-        let cq = &self.rings.cq;
-        cq.look(cq.cursor()) == Polled::Empty
-            && matches!(self.pending, Pending::Nothing)
-            && !self.counters.histograms.is_on()
-    }
-
     /// Takes packets: completions of one packet each from the cursor on here, whatever comes then
     /// elsewhere.
     #[inline(always)]
