@@ -57,7 +57,11 @@ fn all_stacks_are_measured_on_the_libraries_of_the_trees_and_compared() {
         skip(test, reason);
         return;
     }
-    assert!(skipped.is_empty(), "{skipped:?}");
+    // Virtual machines mostly have none.
+    let of_counters = |text: &&String| text.contains("counters of the processor");
+    let no_counters = skipped.iter().find(of_counters);
+    let mut others = skipped.iter().filter(|text| !of_counters(text));
+    assert_eq!(others.next(), None);
     assert_eq!(stacks(&report), ["c", "rdma-core", "uverbs", "floor"]);
     for (index, libraries) in [
         "librte_net_mana.so.25 libmana.so.1.0.56 libibverbs.so.1.14.56",
@@ -99,6 +103,18 @@ fn all_stacks_are_measured_on_the_libraries_of_the_trees_and_compared() {
             "{figures}"
         );
         assert!(figures["c"]["packets"].as_u64() >= Some(4096), "{figures}");
+        for name in ["c", "rdma-core", "uverbs", "floor"] {
+            let events = &figures[name]["events"];
+            let refused = no_counters.is_some_and(|text| text.contains("page-faults"));
+            let faults = events["page-faults"].as_f64();
+            assert!(
+                refused || faults.is_some_and(|n| n < 0.01),
+                "{name}: {events}"
+            );
+            let cycles = events["cycles"].as_f64();
+            let counted = no_counters.is_some() || cycles.is_some_and(|n| n > 0.0);
+            assert!(counted, "{name}: {events}");
+        }
     }
     let poll = &report["points"][1]["directions"]["poll"]["stacks"];
     assert!(poll["c"]["median"].as_f64() > Some(0.0), "{poll}");
