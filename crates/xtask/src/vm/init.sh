@@ -1,6 +1,6 @@
 #!/usr/bin/busybox ash
 # The first program of the guest: prepares it, runs the command and tells how it ended.
-# Files in /etc/vm say what: `command` (a script; none for a prompt), `first` and `modules` (those to load).
+# Files in /etc/vm say what: `command` (a script; none for a prompt), `first` and `modules` (those to load), `ports`.
 # Busybox's shell runs its own tools without starting a program, which is what takes longest where a
 # processor is imitated; the command finds all others before them.
 export HOME=/ LC_ALL=C PATH=/usr/libexec/busybox:/usr/bin:/usr/sbin
@@ -17,9 +17,17 @@ ifconfig lo up
 read -r modules </etc/vm/first
 # Word by word.
 [ -z "$modules" ] || modprobe -a $modules
-for port in /sys/class/virtio-ports/*; do
-    read -r name <"$port/name"
-    ln -s "/dev/${port##*/}" "/run/port-$name"
+# A driver that is loaded just now finds them one after the other, and later what they are called.
+read -r ports </etc/vm/ports
+for name in $ports; do
+    until [ -e "/run/port-$name" ]; do
+        for port in /sys/class/virtio-ports/*; do
+            [ -e "$port/name" ] || continue
+            read -r found <"$port/name"
+            [ "$found" != "$name" ] || ln -sf "/dev/${port##*/}" "/run/port-$name"
+        done
+        [ -e "/run/port-$name" ] || sleep 0.01
+    done
 done
 # All that the kernel says, without waiting for the slow serial line.
 cat /dev/kmsg >/run/port-log &

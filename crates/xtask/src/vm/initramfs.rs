@@ -80,6 +80,8 @@ pub struct Content<'a> {
     pub modules: bool,
     /// What is printed before a prompt.
     pub welcome: &'a str,
+    /// The ports by which the guest tells and asks, by name.
+    pub ports: &'a [&'a str],
 }
 
 /// Writes the archive.
@@ -108,6 +110,8 @@ impl<W: Write> Made<'_, W> {
     fn fill(&mut self, trees: &Trees, content: &Content<'_>) -> Result<(), String> {
         self.text("init", 0o755, INIT)?;
         self.text("etc/vm/welcome", 0o644, content.welcome)?;
+        let ports = content.ports.join(" ") + "\n";
+        self.text("etc/vm/ports", 0o644, &ports)?;
         self.text("etc/fstab", 0o644, MOUNTS)?;
         if let Some(command) = content.command {
             self.text("etc/vm/command", 0o644, command)?;

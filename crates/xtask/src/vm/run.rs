@@ -70,6 +70,10 @@ impl Run<'_> {
             command: script.as_deref(),
             modules: self.options.modules,
             welcome: WELCOME,
+            ports: match self.options.device {
+                Some(Device::Model(_)) => &["log", "control", "stdout", "stderr", "model"],
+                _ => &["log", "control", "stdout", "stderr"],
+            },
         };
         initramfs::write(
             &self.folder.path().join(qemu::INITRAMFS),

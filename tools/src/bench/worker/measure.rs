@@ -19,7 +19,8 @@ use super::events::Counters;
 const SAMPLE: u64 = 256;
 /// Packets that are not measured: they warm what the pass before, or another process, left cold.
 const WARM: u64 = 4096;
-/// Empty regions that are timed to know what one costs.
+/// Empty regions that are timed to know what one costs, in samples as those of packets are: the counter
+/// moves in steps, so the median of single regions would be one step or another.
 const EMPTY: usize = 4096;
 /// Bursts without a packet after which nothing is expected any more.
 const PATIENCE: u32 = 64;
@@ -167,10 +168,13 @@ fn overhead<B: Bursts>(bursts: &mut B, drain: bool) -> f64 {
             drain,
             ..Clock::default()
         };
-        clock.time(bursts, timed_nothing);
-        clock.cycles as f64
+        for _ in 0..SAMPLE {
+            clock.time(bursts, timed_nothing);
+        }
+        clock.cycles as f64 / SAMPLE as f64
     };
-    median(&mut (0..EMPTY).map(empty).collect::<Vec<_>>())
+    let samples = EMPTY as u64 / SAMPLE;
+    median(&mut (0..samples).map(empty).collect::<Vec<_>>())
 }
 
 /// Measures so many packets.
