@@ -273,8 +273,7 @@ impl CompletionRing {
     #[inline]
     #[must_use]
     pub fn is_empty(&self, cursor: CqCursor) -> bool {
-        let [found, wanted] = [self.tail(cursor), cursor.expected].map(owner_bits);
-        found == stale(wanted)
+        owner_bits(self.tail(cursor)) == stale(owner_bits(cursor.expected))
     }
 
     /// What stands at `cursor`, in full.

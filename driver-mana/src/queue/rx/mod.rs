@@ -74,6 +74,7 @@ pub(super) enum Pending {
 
 impl RxCore {
     /// See [`pmd_api::RxBurst::rx_burst`].
+    #[inline(always)]
     pub(super) fn burst(&mut self, batch: &mut Batch) -> usize {
         let RxState {
             rings,
