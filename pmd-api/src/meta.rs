@@ -215,7 +215,8 @@ impl Line {
 unsafe fn write_pairs(to: *mut [u64; 2], pairs: [[u64; 2]; 2]) {
     use std::arch::x86_64::{_mm_set_epi64x, _mm_store_si128};
     for (index, [low, high]) in pairs.into_iter().enumerate() {
-        // SAFETY: SSE2 is part of x86-64; the caller vouches for the memory.
+        // SAFETY: SSE2 is part of x86-64. There are two pairs, so both stores lie in the 32 bytes
+        // that the caller lets be written, 16 bytes from one another and thus as aligned as `to` is.
         unsafe {
             let pair = _mm_set_epi64x(high.cast_signed(), low.cast_signed());
             _mm_store_si128(to.add(index).cast(), pair);
@@ -230,7 +231,8 @@ unsafe fn write_pairs(to: *mut [u64; 2], pairs: [[u64; 2]; 2]) {
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 unsafe fn write_pairs(to: *mut [u64; 2], pairs: [[u64; 2]; 2]) {
-    // SAFETY: the caller vouches for the memory.
+    // SAFETY: the 32 bytes that are written are those the caller lets be written, and `to` is aligned
+    // to more than words are.
     unsafe { to.cast::<[[u64; 2]; 2]>().write(pairs) }
 }
 

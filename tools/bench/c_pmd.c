@@ -12,7 +12,7 @@
  *   events DIRECTION PACKETS  the same, counted by the kernel and the processor (tools/src/bench/worker/events.rs)
  *
  * DIRECTION is tx, rx, forward or poll (of an idle port; packets are then polls). It ends with its
- * input. `tools/src/bench/driver.rs` is the same for the driver in Rust: what is inside a timed
+ * input. `tools/src/bench/worker/` is the same for the driver in Rust: what is inside a timed
  * region, how samples are made of regions and what is done between them must stay alike.
  */
 #include <errno.h>
