@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
@@ -17,6 +18,20 @@ fn script(line: &str, lines: &[&str]) -> Run {
         typed.line(line);
     }
     typed.end().succeeded()
+}
+
+/// Waits until a capture that is still written holds so many frames.
+#[track_caller]
+fn wait_for_frames(path: &Path, count: usize) {
+    let start = Instant::now();
+    while count > frames_so_far(path) {
+        assert!(start.elapsed() < Duration::from_secs(60), "not all came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn frames_so_far(path: &Path) -> usize {
+    whole_frames(&fs::read(path).expect("a capture"))
 }
 
 fn small(options: &str) -> String {
@@ -436,21 +451,21 @@ fn ports_are_stopped_configured_anew_and_started_again() {
 fn a_tag_is_put_into_what_leaves_until_it_is_reset() {
     let sink = file("prompt-tags.pcap");
     let model = format!("--vdev=model0,link=pcap:tx={}", sink.display());
-    let lines = [
-        "set fwd txonly",
-        "port stop 0",
-        "tx_vlan set 0 291",
-        "port start 0",
-        "start tx_first",
-        "stop",
-        "port stop 0",
-        "tx_vlan reset 0",
-        "port start 0",
-        "start tx_first",
-        "stop",
-        "quit",
-    ];
-    let run = script(&format!("{model} -- -i {SMALL}"), &lines);
+    let mut typed = Typed::piped(&format!("{model} -- -i {SMALL}"));
+    typed.line("set fwd txonly");
+    typed.wait_for("Set txonly packet forwarding mode");
+    for command in ["tx_vlan set 0 291", "tx_vlan reset 0"] {
+        let before = frames_so_far(&sink);
+        for line in ["port stop 0", command, "port start 0", "start tx_first"] {
+            typed.line(line);
+        }
+        // What a stop finds underway never leaves.
+        wait_for_frames(&sink, before + 32);
+        typed.line("stop");
+        typed.wait_for("\nDone.\n");
+    }
+    typed.line("quit");
+    let run = typed.end().succeeded();
     assert_has(&run.stdout, &["Tx offloads=0x1\n", "Tx offloads=0x0\n"]);
     let frames = frames(&fs::read(&sink).expect("a capture"));
     let (tagged, plain) = frames.split_at(frames.partition_point(|frame| frame.len() == 68));
@@ -506,11 +521,7 @@ fn packets_are_printed_and_captured_as_they_were_on_the_wire() {
     typed.line("start");
     let last = format!("length={}", sent[299].len());
     typed.wait_for("port 0/queue 0: received ");
-    let start = Instant::now();
-    while sent.len() > whole_frames(&fs::read(&captured[1]).expect("a capture")) {
-        assert!(start.elapsed() < Duration::from_secs(60), "not all came");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for_frames(&captured[1], sent.len());
     typed.line("stop");
     typed.wait_for("\nDone.\n");
     typed.line("set verbose 0");
