@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
-use support::{Run, SMALL, file, frames, pcap, udp};
+use support::{Run, SMALL, Typed, file, frames, pcap, udp, wait_for_frames};
 
 #[test]
 fn a_replayed_capture_comes_back_whole_and_ends_the_run() {
@@ -124,13 +124,15 @@ fn icmpecho_answers_by_the_port_that_was_asked_with_its_vlan_tag() {
 #[test]
 fn flowgen_sends_its_flows_with_clones_and_takes_what_comes() {
     let sent = file("flowgen.pcap");
-    let run = Run::of(&format!(
+    let mut typed = Typed::piped(&format!(
         "--vdev=model0,link=pcap:tx={} --vdev=model1,link=gen:count=300 -- \
          --forward-mode=flowgen --flowgen-flows=8 --flowgen-clones=1 --burst=4 --txpkts=68 \
-         --rxq=2 --duration 0.3 --json --total-num-mbufs=8192",
+         --rxq=2 --stats-period=1 --json --total-num-mbufs=8192",
         sent.display(),
-    ))
-    .succeeded();
+    ));
+    typed.wait_for_count(1, "RX-packets", 300);
+    wait_for_frames(&sent, 101);
+    let run = typed.interrupt().succeeded();
     for line in [
         "testpmd: flowgen needs a TX queue for each RX queue: 2 TX queues a port instead of 1",
         "  packet len=68 - nb packet segments=1",
@@ -199,10 +201,12 @@ fn rxonly_receives_what_a_generator_sends_on_every_queue() {
 
 #[test]
 fn tx_first_sets_packets_going_in_a_loop() {
-    let run = Run::of(&format!(
-        "--vdev=model0 -- --tx-first --burst=8 --duration 0.2 --json {SMALL}"
-    ))
-    .succeeded();
+    let mut typed = Typed::piped(&format!(
+        "--vdev=model0 -- --tx-first --burst=8 --stats-period=1 --json {SMALL}"
+    ));
+    // More than were sent first: they go round.
+    typed.wait_for_count(0, "RX-packets", 9);
+    let run = typed.interrupt().succeeded();
     assert!(run.port_field(0, "rx_packets") >= 8);
     assert!(run.stdout.contains("TX-dropped: 0 "), "{}", run.stdout);
 }
@@ -227,12 +231,14 @@ fn packets_of_several_segments_are_sent() {
 fn lengths_by_chance_stay_in_their_range_and_splits_among_their_segments() {
     let captured = |name: &str, options: &str| {
         let tx = file(name);
-        let run = Run::of(&format!(
-            "--vdev=model0,link=pcap:tx={} -- --forward-mode=txonly {options} --duration 0.2 \
-             --json {SMALL}",
+        let typed = Typed::piped(&format!(
+            "--vdev=model0,link=pcap:tx={} -- --forward-mode=txonly {options} --json \
+             {SMALL}",
             tx.display()
-        ))
-        .succeeded();
+        ));
+        // That one of 21 lengths is not among so many has a chance of 10^-20.
+        wait_for_frames(&tx, 1000);
+        let run = typed.interrupt().succeeded();
         assert_eq!(run.json()["findings"], 0);
         let lengths: Vec<usize> = frames(&fs::read(&tx).expect("a capture"))
             .iter()

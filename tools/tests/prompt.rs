@@ -5,11 +5,12 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Signal, kill_process};
-use support::{Run, SMALL, Typed, command, file, frames, pcap, udp, whole_frames};
+use support::{
+    LIMIT, Run, SMALL, Typed, command, file, frames, frames_so_far, pcap, udp, wait_for_frames,
+};
 
 /// Runs a script through a pipe, all at once.
 fn script(line: &str, lines: &[&str]) -> Run {
@@ -20,18 +21,21 @@ fn script(line: &str, lines: &[&str]) -> Run {
     typed.end().succeeded()
 }
 
-/// Waits until a capture that is still written holds so many frames.
+/// Types a line again and again, until the number behind `field` in the answer is so high.
 #[track_caller]
-fn wait_for_frames(path: &Path, count: usize) {
+fn ask_until(typed: &mut Typed, line: &str, field: &str, least: u64) {
     let start = Instant::now();
-    while count > frames_so_far(path) {
-        assert!(start.elapsed() < Duration::from_secs(60), "not all came");
-        std::thread::sleep(Duration::from_millis(20));
+    let mut value = 0;
+    while value < least {
+        assert!(start.elapsed() < LIMIT, "{field}{value}");
+        typed.line(line);
+        typed.wait_for(field);
+        typed.wait_until("the end of its line", |written| {
+            let number = written.split_once(['\r', '\n']);
+            value = number.map_or(0, |(number, _)| number.trim().parse().expect("a number"));
+            number.is_some()
+        });
     }
-}
-
-fn frames_so_far(path: &Path) -> usize {
-    whole_frames(&fs::read(path).expect("a capture"))
 }
 
 fn small(options: &str) -> String {
@@ -557,11 +561,7 @@ fn statistics_are_cleared_for_who_looks() {
         "--vdev=model0,link=gen:count=500 -- -i --forward-mode=rxonly {SMALL} --no-flush-rx"
     ));
     typed.line("start");
-    for _ in 0..50 {
-        typed.line("show port xstats 0");
-        typed.wait_for("rx_good_packets: ");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    ask_until(&mut typed, "show port xstats 0", "rx_good_packets: ", 500);
     typed.line("clear port stats 0");
     typed.line("clear fwd stats all");
     typed.wait_for("NIC statistics for port 0 cleared");
@@ -622,6 +622,8 @@ fn histograms_are_shown_once_they_were_asked_for() {
         typed.line(line);
     }
     typed.wait_for("txonly packet forwarding packets/burst=32");
+    let measured = "tx_q0_completion_ns_count: ";
+    ask_until(&mut typed, "show port xstats 0", measured, 1);
     typed.line("stop");
     typed.wait_for("\nDone.\n");
     for line in ["show port histograms all", "show port xstats 0", "quit"] {

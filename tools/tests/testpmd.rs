@@ -7,8 +7,7 @@ mod support;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
-use support::{Run, SMALL, command};
+use support::{LIMIT, Run, SMALL, Typed, command};
 
 #[test]
 fn the_readmes_command_sends_and_ends_with_testpmds_tables() {
@@ -38,25 +37,12 @@ fn the_readmes_command_sends_and_ends_with_testpmds_tables() {
 
 #[test]
 fn azures_line_runs_on_a_model_and_sigint_ends_it_with_the_final_table() {
-    let mut child = command(
+    let mut typed = Typed::piped(
         "-l 1-3 --vdev=model0,mac=00:0d:3a:76:3b:d0 -- --forward-mode=txonly --auto-start \
          --txd=128 --rxd=128 --stats 2 --total-num-mbufs=4096",
-    )
-    .stdout(Stdio::piped())
-    .stderr(Stdio::piped())
-    .spawn()
-    .expect("mana starts");
-    std::thread::sleep(Duration::from_millis(700));
-    rustix::process::kill_process(Pid::from_child(&child), Signal::INT).expect("a child");
-    let asked = Instant::now();
-    while child.try_wait().expect("a child").is_none() {
-        assert!(
-            asked.elapsed() < Duration::from_secs(10),
-            "it does not stop"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let run = Run::from(child.wait_with_output().expect("output")).succeeded();
+    );
+    typed.wait_for("NIC statistics for port 0");
+    let run = typed.interrupt().succeeded();
     assert!(
         run.stdout.contains("Port 0: 00:0D:3A:76:3B:D0"),
         "{}",
@@ -101,11 +87,13 @@ fn azures_line_with_eight_queues_deals_two_streams_to_each_of_four_cores() {
 fn what_came_before_forwarding_is_flushed_and_stands_in_no_table() {
     // While the other ports start, the generator fills the ring of the first.
     for option in ["", "--no-flush-rx"] {
-        let run = Run::of(&format!(
+        let mut typed = Typed::piped(&format!(
             "--vdev=model0,link=gen --vdev=model1 --vdev=model2 -- --port-topology=loop \
-             --duration 0.2 --json {option} --total-num-mbufs=8192"
-        ))
-        .succeeded();
+             --stats-period=1 --json {option} --total-num-mbufs=8192"
+        ));
+        // More than one ring holds, which is what came before, and one after that.
+        typed.wait_for_count(0, "RX-packets", 1000);
+        let run = typed.interrupt().succeeded();
         let came = run.port_field(0, "rx_packets");
         assert!(came > 256, "{came}");
         assert_eq!(run.port_field(0, "tx_packets"), came, "{option}");
@@ -187,7 +175,7 @@ fn a_closed_output_ends_the_run() {
         if let Some(status) = child.try_wait().expect("a child") {
             break status;
         }
-        assert!(start.elapsed() < Duration::from_secs(10), "it runs on");
+        assert!(start.elapsed() < LIMIT, "it runs on");
         std::thread::sleep(Duration::from_millis(10));
     };
     assert_eq!(status.code(), Some(1));

@@ -30,7 +30,7 @@ pub const ODD_PORTS: &str = "\nWarning! port-topology=paired and odd forward por
                              port will pair with itself.\n\n";
 
 /// How long a change of RSS is waited for: a core that runs needs a burst to give its queue up.
-const RSS_PATIENCE: Duration = Duration::from_secs(5);
+const RSS_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Ports, pools and cores, and what is set for the next start.
 pub struct Session<'m> {

@@ -239,8 +239,9 @@ impl Rest {
     }
 }
 
-/// What a forwarding core does. With `CYCLES` it reads the cycle counter around each stream's turn, and
-/// counts the turns that moved something, as testpmd does.
+/// What a forwarding core does: as in testpmd at least one pass, however soon it is told to stop. With
+/// `CYCLES` it reads the cycle counter around each stream's turn, and counts the turns that moved
+/// something, as testpmd does.
 fn forward<const CYCLES: bool>(
     streams: &mut [Assigned],
     pulse: &Pulse,
@@ -248,7 +249,7 @@ fn forward<const CYCLES: bool>(
     rest: &mut Rest,
 ) {
     let mut pass = 0_u32;
-    while !stop.load(Relaxed) {
+    loop {
         let mut moved = 0;
         pass = pass.wrapping_add(1);
         for assigned in &mut *streams {
@@ -267,5 +268,20 @@ fn forward<const CYCLES: bool>(
             pulse.pass(1);
         }
         rest.pass(moved, streams);
+        if stop.load(Relaxed) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_makes_one_pass_however_soon_it_is_told_to_stop() {
+        let (pulse, stop) = (Pulse::default(), AtomicBool::new(true));
+        forward::<false>(&mut [], &pulse, &stop, &mut Rest::Spin);
+        assert_eq!(pulse.idle_passes(), 1);
     }
 }

@@ -4,11 +4,17 @@
 
 mod typed;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 #[allow(unused_imports, reason = "no test file uses all of it")]
 pub use typed::Typed;
+
+/// How long anything may take, on a machine that is busy with other things.
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// Pools small enough for a test machine.
 pub const SMALL: &str = "--total-num-mbufs=4096";
@@ -75,9 +81,12 @@ pub fn command(line: &str) -> Command {
     command
 }
 
-/// A file of this test alone.
+/// A file of this test alone, without what an earlier run has left there.
 pub fn file(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // Most often there is none.
+    let _gone = fs::remove_file(&path);
+    path
 }
 
 /// A capture of `frames` in the classic format, little-endian with microseconds.
@@ -118,6 +127,21 @@ pub fn whole_frames(bytes: &[u8]) -> usize {
         (rest, count) = (behind, count + 1);
     }
     count
+}
+
+/// How many frames a capture has so far; none where its writer has not made it yet.
+pub fn frames_so_far(path: &Path) -> usize {
+    fs::read(path).map_or(0, |bytes| whole_frames(&bytes))
+}
+
+/// Waits until a capture that is still written holds so many frames.
+#[track_caller]
+pub fn wait_for_frames(path: &Path, count: usize) {
+    let start = Instant::now();
+    while count > frames_so_far(path) {
+        assert!(start.elapsed() < LIMIT, "{} came", frames_so_far(path));
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// A UDP packet of flow `flow` that carries `number`.

@@ -8,12 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use super::{Run, command};
-
-/// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(20);
+use super::{LIMIT, Run, command};
 
 /// What a program has written so far.
 struct Written {
@@ -122,20 +120,52 @@ impl Typed {
     /// Waits until `text` was written behind what was waited for before.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
+        let mut found = None;
+        self.wait_until(text, |written| {
+            found = written.find(text);
+            found.is_some()
+        });
+        self.seen += found.expect("it was found") + text.len();
+    }
+
+    /// Waits until `done` says so of what was written behind what was waited for before.
+    #[track_caller]
+    pub fn wait_until(&mut self, what: &str, mut done: impl FnMut(&str) -> bool) {
         let start = Instant::now();
         loop {
             let written = self.stdout.text();
-            if let Some(at) = written[self.seen..].find(text) {
-                self.seen += at + text.len();
+            if done(&written[self.seen..]) {
                 return;
             }
             let errors = self.stderr.as_ref().map(Written::text);
             assert!(
                 start.elapsed() < LIMIT,
-                "no `{text}`: {written}\n{errors:?}"
+                "no `{what}`: {written}\n{errors:?}"
             );
             thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Waits until a table with the statistics of `port` says that the counter `name` is so high.
+    #[track_caller]
+    pub fn wait_for_count(&mut self, port: usize, name: &str, least: u64) {
+        let (heading, field) = (format!(" for port {port} "), format!("  {name}: "));
+        let count = |table: &str| {
+            let (_, value) = table.split_once(&field)?;
+            let (value, _) = value.split_once([' ', '\n'])?;
+            value.parse::<u64>().ok()
+        };
+        self.wait_until(&format!("{name}: {least} of port {port}"), |written| {
+            let mut tables = written.split("NIC statistics").skip(1);
+            tables.any(|table| table.starts_with(&heading) && count(table) >= Some(least))
+        });
+    }
+
+    /// Interrupts it, as Ctrl-C does, and waits for the end.
+    #[track_caller]
+    pub fn interrupt(self) -> Run {
+        kill_process(self.id(), Signal::INT).expect("a child");
+        self.end()
     }
 
     /// Types nothing more and waits for the end.
