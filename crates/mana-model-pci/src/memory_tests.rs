@@ -215,6 +215,8 @@ fn unmapping_beside_accesses_is_safe() {
         });
         while !reader.is_finished() {
             memory.unmap(0x10_000, 2 * PAGE).unwrap();
+            // One core must do for both: each state lasts for a turn of the other.
+            std::thread::yield_now();
             memory
                 .map(0x10_000, 2 * PAGE, Some(file(2)), 0, BOTH)
                 .unwrap();
