@@ -11,7 +11,8 @@ use dma_memory::{HugePages, RegionOptions};
 use mana_model::{After, DoorbellMode, Model, ModelConfig, Runner, parse_device};
 use mana_pmd::tokio_rx::{AsyncRxQueue, next_event};
 use mana_pmd::{
-    Port, PortConfig, PortEvent, Queues, RxQueueConfig, Selector, TxBurst, TxQueueConfig,
+    Port, PortConfig, PortEvent, Queues, RecoveryConfig, RxQueueConfig, Selector, TxBurst,
+    TxQueueConfig,
 };
 use pmd_api::{Batch, InterruptError, Pool, PoolConfig};
 use tokio::runtime::{Builder, Runtime};
@@ -198,6 +199,11 @@ fn a_queue_without_interrupt_comes_back_with_the_reason() {
 #[test]
 fn a_task_that_waits_goes_on_after_a_reset_of_the_device_with_all_its_queues() {
     let (mut machine, mut queues) = Machine::new("model0", true);
+    // However busy the machine is: the task must not be waited for.
+    machine.port.set_recovery(RecoveryConfig {
+        grace: LONG,
+        ..RecoveryConfig::default()
+    });
     let (rx, mut tx) = (queues.rx.remove(0), queues.tx.remove(0));
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
