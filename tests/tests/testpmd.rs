@@ -4,13 +4,15 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use conformance::host::Job;
 
 /// Ordinary pages: the tests must not depend on what the machine has reserved.
 const PAGES: &str = "--no-huge";
+/// How long a program may run that is told to stop.
+const LIMIT: Duration = Duration::from_secs(90);
 
 fn command(line: &str) -> Command {
     let program = std::env::var_os("MANA_BIN")
@@ -104,10 +106,25 @@ fn azures_second_line_sends_on_eight_queues_and_four_cores() {
 #[test]
 fn every_kernel_and_two_ports_run() {
     for kernel in ["6.12", "7.3", "5.15-azure"] {
-        let (json, _) = json(&format!(
+        let line = format!(
             "{PAGES} --vdev=model0,ports=2,link=pair,kernel={kernel} -- --forward-mode=macswap \
-             --tx-first --auto-start --duration 0.5 --json"
-        ));
+             --tx-first --auto-start --stats 1 --json"
+        );
+        let mut job = Job::start(&mut command(&line), LIMIT);
+        job.wait_until("both have received", |job| {
+            let stdout = job.stdout();
+            (0..2).all(|port| {
+                let heading = format!("NIC statistics for port {port} ");
+                let mut tables = stdout.split(&heading).skip(1);
+                tables.any(|table| {
+                    let (_, count) = table.split_once("  RX-packets: ").unwrap_or_default();
+                    count.starts_with(|digit| ('1'..='9').contains(&digit))
+                })
+            })
+        });
+        let stdout = job.interrupt().success();
+        let last = stdout.lines().last().expect("output");
+        let json: serde_json::Value = serde_json::from_str(last).expect("JSON");
         assert_eq!(json["findings"], 0);
         for port in 0..2 {
             assert!(
@@ -118,37 +135,16 @@ fn every_kernel_and_two_ports_run() {
     }
 }
 
-fn wait(mut child: Child) -> Said {
-    let start = Instant::now();
-    while child.try_wait().expect("a child").is_none() {
-        if start.elapsed() > Duration::from_secs(20) {
-            child.kill().expect("it can be killed");
-            panic!("it does not stop");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    child.wait_with_output().expect("output").into()
-}
-
 #[test]
 fn an_interrupt_stops_it_cleanly_with_the_final_table() {
-    let child = command(&format!(
-        "{PAGES} --vdev=model0 -- --forward-mode=txonly --auto-start --stats 1"
-    ))
-    .stdout(Stdio::piped())
-    .stderr(Stdio::piped())
-    .spawn()
-    .expect("mana starts");
-    std::thread::sleep(Duration::from_millis(1500));
-    rustix::process::kill_process(Pid::from_child(&child), Signal::INT).expect("a child");
-    let said = wait(child);
-    assert!(said.success, "{}\n{}", said.stdout, said.stderr);
-    let (_, table) = said
-        .stdout
+    let line = format!("{PAGES} --vdev=model0 -- --forward-mode=txonly --auto-start --stats 1");
+    let mut job = Job::start(&mut command(&line), LIMIT);
+    job.wait_until("Tx-pps", |job| job.stdout().contains("Tx-pps"));
+    let stdout = job.interrupt().success();
+    let (_, table) = stdout
         .split_once("Accumulated forward statistics for all ports")
-        .unwrap_or_else(|| panic!("no final table in {}", said.stdout));
+        .unwrap_or_else(|| panic!("no final table in {stdout}"));
     assert!(table.contains("TX-packets: "), "{table}");
-    assert!(said.stdout.contains("Tx-pps"), "{}", said.stdout);
 }
 
 #[test]
