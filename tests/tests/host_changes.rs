@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use conformance::capture;
-use conformance::host::{Host, Namespace, Pinged, Stopped, Testpmd};
+use conformance::host::{Host, Job, Namespace, Pinged, Stopped, Testpmd};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// What a running testpmd is given to notice a change, or to fall over it.
@@ -42,6 +42,13 @@ fn goes_on(mut testpmd: Testpmd) -> Stopped {
     testpmd.stop()
 }
 
+/// It tells of what happened.
+#[track_caller]
+fn tells(testpmd: &mut Testpmd, text: &str) {
+    let told = |job: &Job| job.stderr().contains(text);
+    testpmd.job.wait_until("it tells", told);
+}
+
 /// A number of the only port in the line of JSON.
 #[track_caller]
 fn count(stopped: &Stopped, field: &str) -> u64 {
@@ -70,20 +77,15 @@ fn a_tap_may_move_and_vanish_with_its_new_namespace() {
         return;
     };
     let (home, abroad) = (host.namespace(), host.namespace());
-    let testpmd = start(&host, &home);
+    let mut testpmd = start(&host, &home);
     home.ip(&format!("link set tap0 netns {}", abroad.name()));
     abroad.configure("tap0", 1, 1500);
     answered(&abroad, 56);
     let flood = abroad.start("ping -q -f 192.0.2.2", LIMIT);
     drop(abroad);
     let _ = flood.kill();
-    let stopped = goes_on(testpmd);
-    assert!(count(&stopped, "rx_packets") > 10);
-    assert!(
-        stopped.stderr.contains("tap0"),
-        "it tells: {}",
-        stopped.stderr
-    );
+    tells(&mut testpmd, "tap0");
+    assert!(count(&goes_on(testpmd), "rx_packets") > 10);
 }
 
 #[test]
@@ -92,16 +94,12 @@ fn a_tap_may_be_deleted_and_made_anew_by_the_next() {
         return;
     };
     let namespace = host.namespace();
-    let testpmd = start(&host, &namespace);
+    let mut testpmd = start(&host, &namespace);
     let _flood = namespace.start("ping -q -f 192.0.2.2", LIMIT);
     namespace.ip("link del tap0");
     let next = start(&host, &namespace);
-    let stopped = goes_on(testpmd);
-    assert!(
-        stopped.stderr.contains("deleted"),
-        "it tells: {}",
-        stopped.stderr
-    );
+    tells(&mut testpmd, "deleted");
+    goes_on(testpmd);
     next.stop();
 }
 

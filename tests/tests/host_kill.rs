@@ -55,6 +55,11 @@ fn after_a_kill_the_tap_is_gone_and_the_next_start_works() {
     testpmd.stop();
 }
 
+/// TCP segments that have come to the client.
+fn segments(link: &Link) -> u64 {
+    link.near.counters().get("TcpInSegs")
+}
+
 /// With taps that stay, a transfer outlives them all: TCP sends again what a dead testpmd lost.
 #[test]
 fn a_transfer_over_lasting_taps_survives_kills_of_testpmd() {
@@ -66,7 +71,7 @@ fn a_transfer_over_lasting_taps_survives_kills_of_testpmd() {
         end.ip("tuntap add dev tap0 mode tap");
     }
     link.configure(1500);
-    // Four seconds, in which three starts have their place.
+    // Four seconds, of which the kills leave most: nothing comes through while nobody runs.
     let file = File::new(&host, 40_000_001);
     let _server = Server::start_at(&link.far, &file, 10_000_000);
     let server: IpAddr = "192.0.2.2".parse().expect("an address");
@@ -75,7 +80,11 @@ fn a_transfer_over_lasting_taps_survives_kills_of_testpmd() {
     thread::scope(|scope| {
         let transfer = scope.spawn(|| fetch(&host, &link.near, server, &file));
         for kill in 0..3 {
-            thread::sleep(Duration::from_millis(200));
+            // It is killed as soon as the file comes through it, however long the start took.
+            let before = segments(&link);
+            testpmd.job.wait_until("the file comes", |_| {
+                segments(&link) > before + 20 || transfer.is_finished()
+            });
             assert!(!transfer.is_finished(), "it ended before kill {kill}");
             let ended = testpmd.job.kill();
             assert_eq!(ended.signal, Some(9), "{ended}");
