@@ -47,7 +47,8 @@ impl Wqe {
 pub struct SendRing {
     memory: RingMemory,
     doorbell: Doorbell,
-    id: u32,
+    /// What the doorbell is rung with, but for the cursor.
+    bell: SendValue,
     head: u32,
     tail: u32,
 }
@@ -84,7 +85,7 @@ impl SendRing {
             Ok(id) => Ok(Self {
                 memory,
                 doorbell,
-                id,
+                bell: SendValue::at(id, 0),
                 head: 0,
                 tail: 0,
             }),
@@ -202,7 +203,7 @@ impl SendRing {
         debug_assert!(head.wrapping_sub(self.tail) <= self.capacity());
         self.head = head;
         let tail = head.wrapping_mul(UNIT as u32);
-        self.doorbell.ring(SendValue::at(self.id, tail).into_bits());
+        self.doorbell.ring(self.bell.with_tail(tail).into_bits());
     }
 
     /// Takes back the units before cursor `tail`: their WQEs are complete.

@@ -99,6 +99,12 @@ impl Origin {
         self.0 & (Self::CLONE | Self::EXTERNAL) == 0
     }
 
+    /// All of it. Bits 48 to 61 are clear, and of an own one's the two above as well.
+    #[inline]
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
     #[inline]
     pub(crate) fn is_external(self) -> bool {
         self.0 & Self::EXTERNAL != 0
@@ -140,19 +146,25 @@ impl Line {
         }
     }
 
-    /// Whether nobody else refers to the buffer, it is the line's own, and the only segment.
+    /// Whether nobody else refers to the buffer, and it is the only segment.
     ///
     /// The load is relaxed: an acquire fence must follow before the buffer is reused, so that the
     /// last accesses of dropped clones come first.
     #[inline]
+    pub(crate) fn is_single(&self) -> bool {
+        self.head.load(Ordering::Relaxed) == SINGLE
+    }
+
+    /// The same, and the buffer is the line's own.
+    #[inline]
     pub(crate) fn is_simple(&self) -> bool {
-        self.head.load(Ordering::Relaxed) == SINGLE && self.origin.get().is_own()
+        self.is_single() && self.origin.get().is_own()
     }
 
     /// The same, of the buffers of `origin`, which is an own one's.
     #[inline]
     pub(crate) fn is_simple_of(&self, origin: Origin) -> bool {
-        self.head.load(Ordering::Relaxed) == SINGLE && self.origin.get() == origin
+        self.is_single() && self.origin.get() == origin
     }
 
     #[inline]

@@ -16,21 +16,24 @@ pub(crate) const TX_ERRORS: usize = (tx::GDMA_ERR - tx::SA_DROP + 1) as usize;
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Counters {
-    /// Packets received, or handed to the device.
+    /// Packets received, or handed to the device, but for `singles`.
     pub(super) packets: Counter,
-    /// Their bytes, without FCS.
+    /// Bytes of all of them, without FCS.
     pub(super) bytes: Counter,
-    /// Bursts, of whatever size.
+    /// Bursts, of whatever size, but for `singles`.
     pub(super) bursts: Counter,
     /// Receive: bursts that brought nothing.
     pub(super) empty: Counter,
     /// Receive: bursts that filled the batch. Transmit: bursts that left packets in it for want of
     /// room in the ring.
     pub(super) full: Counter,
-    /// Doorbells of the work queue.
+    /// Doorbells of the work queue, but for `singles`.
     pub(super) doorbells: Counter,
     /// Receive: completions, of whatever type.
     pub(super) completions: Counter,
+    /// Transmit: packets that a burst of their own handed to the device. They, their bursts and their
+    /// doorbells are counted here only.
+    pub(super) singles: Counter,
     /// Packets that were handed to the device and failed; counted above, too.
     pub(super) failed: Counter,
     /// Their bytes.
@@ -96,7 +99,12 @@ impl Counters {
     pub(crate) fn progress(&self) -> (u64, u64) {
         // Finished first: what is handed over meanwhile only adds to the packets in flight.
         let finished = self.finished.get();
-        (finished, self.packets.get().saturating_sub(finished))
+        (finished, self.all_packets().saturating_sub(finished))
+    }
+
+    /// Packets received, or handed to the device.
+    fn all_packets(&self) -> u64 {
+        self.packets.get() + self.singles.get()
     }
 
     /// How often the owner has looked for completions.
@@ -115,7 +123,7 @@ impl Counters {
     /// What the queue counted until its last burst.
     pub(crate) fn snapshot(&self) -> QueueStats {
         QueueStats {
-            packets: self.packets.get().saturating_sub(self.failed.get()),
+            packets: self.all_packets().saturating_sub(self.failed.get()),
             bytes: self.bytes.get().saturating_sub(self.failed_bytes.get()),
             errors: self.failed.get() + self.errors.get(),
             error_bytes: self.failed_bytes.get(),
@@ -127,11 +135,12 @@ impl Counters {
 
     /// The rest of it.
     pub(crate) fn details(&self) -> Details {
+        let singles = self.singles.get();
         Details {
-            bursts: self.bursts.get(),
+            bursts: self.bursts.get() + singles,
             empty: self.empty.get(),
             full: self.full.get(),
-            doorbells: self.doorbells.get(),
+            doorbells: self.doorbells.get() + singles,
             completions: self.completions.get(),
             ring_empty: self.ring_empty.get(),
             deficit: self.deficit.get(),

@@ -22,6 +22,7 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 
 use self::sync::{Arc, AtomicU32, Ordering, UnsafeCell};
 
@@ -79,20 +80,24 @@ pub(crate) struct Owner<T> {
 }
 
 impl<T> Owner<T> {
-    /// Uses the interior, unless the control plane has it or wants it.
-    #[inline]
-    pub(crate) fn enter<R>(&mut self, run: impl FnOnce(&mut T) -> R) -> Option<R> {
+    /// The interior, unless the control plane has it or wants it.
+    // Always inlined, and no call of a closure: for a burst of one packet a call shows.
+    #[inline(always)]
+    pub(crate) fn interior(&mut self) -> Option<Interior<'_, T>> {
         // Acquire pairs with the release in `Control::open`: what was put in is seen whole.
         if self.gate.state.load(Ordering::Acquire) != OPEN {
             return None;
         }
-        Some(self.gate.interior.with_mut(|interior| {
-            // SAFETY: only this side leads out of OPEN and WANTED to where the control plane has the
-            // interior, through exclusive borrows of `self`, which is borrowed until `run` returns.
-            let interior = unsafe { &mut *interior };
-            // SAFETY: in OPEN there is an interior: `gate` and `open` put it in before.
-            run(unsafe { interior.as_mut().unwrap_unchecked() })
-        }))
+        Some(Interior {
+            interior: self.gate.interior.get_mut(),
+            owner: PhantomData,
+        })
+    }
+
+    /// Uses the interior, unless the control plane has it or wants it.
+    #[inline]
+    pub(crate) fn enter<R>(&mut self, run: impl FnOnce(&mut T) -> R) -> Option<R> {
+        self.interior().map(|mut interior| run(&mut interior))
     }
 
     /// Looks at the interior, unless the control plane has it.
@@ -123,6 +128,35 @@ impl<T> Owner<T> {
             self.gate.state.store(HELD, Ordering::Release);
         }
         wanted
+    }
+}
+
+/// The interior in its owner's hands. The gate was open when the owner was borrowed.
+pub(crate) struct Interior<'a, T> {
+    interior: self::sync::MutPtr<Option<T>>,
+    owner: PhantomData<&'a mut Owner<T>>,
+}
+
+impl<T> Deref for Interior<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: only the owner leads out of OPEN and WANTED to where the control plane has the
+        // interior, through exclusive borrows of itself, and it is borrowed while this value lives.
+        let interior = unsafe { self.interior.deref() };
+        // SAFETY: in OPEN there is an interior: `gate` and `open` put it in before.
+        unsafe { interior.as_ref().unwrap_unchecked() }
+    }
+}
+
+impl<T> DerefMut for Interior<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above; and this value is borrowed exclusively, so there is no other reference.
+        let interior = unsafe { self.interior.deref() };
+        // SAFETY: as above.
+        unsafe { interior.as_mut().unwrap_unchecked() }
     }
 }
 
@@ -206,7 +240,7 @@ impl<T> std::fmt::Debug for Control<T> {
 mod sync {
     #[cfg(mana_loom)]
     pub(super) use loom::{
-        cell::UnsafeCell,
+        cell::{MutPtr, UnsafeCell},
         sync::{
             Arc,
             atomic::{AtomicU32, Ordering},
@@ -222,6 +256,24 @@ mod sync {
     #[cfg(not(mana_loom))]
     pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
+    /// What is in such a cell.
+    #[cfg(not(mana_loom))]
+    pub(super) struct MutPtr<T>(*mut T);
+
+    #[cfg(not(mana_loom))]
+    impl<T> MutPtr<T> {
+        /// # Safety
+        ///
+        /// The cell lives, and what is in it may be borrowed exclusively for as long as the reference is
+        /// used.
+        #[allow(clippy::mut_from_ref, reason = "it is as that of loom")]
+        #[inline(always)]
+        pub(super) unsafe fn deref(&self) -> &mut T {
+            // SAFETY: so says the caller.
+            unsafe { &mut *self.0 }
+        }
+    }
+
     #[cfg(not(mana_loom))]
     impl<T> UnsafeCell<T> {
         pub(super) fn new(value: T) -> Self {
@@ -233,6 +285,10 @@ mod sync {
         }
 
         #[inline(always)]
+        pub(super) fn get_mut(&self) -> MutPtr<T> {
+            MutPtr(self.0.get())
+        }
+
         pub(super) fn with_mut<R>(&self, run: impl FnOnce(*mut T) -> R) -> R {
             run(self.0.get())
         }

@@ -1,9 +1,7 @@
 //! What the WQEs of a transmit queue have in common, and the loop that writes simple ones.
 
 use gdma::Unit;
-use gdma::oob::{
-    LONG, LongOobTail, MAX_SHORT_VPORT_OFFSET, OFFLOAD_MASK, SHORT, SUPPRESS, ShortOob,
-};
+use gdma::oob::{LONG, LongOobTail, MAX_SHORT_VPORT_OFFSET, OFFLOAD_MASK, SHORT, ShortOob};
 use gdma::wqe::WqeHeader;
 use mana_verbs::SendQueue;
 use pmd_api::{Mbuf, TxFlags, TxPush, TxWord};
@@ -17,6 +15,8 @@ const SPECIAL: u64 = (TxFlags::VLAN.bits() | TxFlags::TSO.bits()) as u64;
 pub(super) struct Template {
     /// Short OOB of a suppressed packet without offloads.
     oob: u64,
+    /// The same of one that asks for its completion.
+    telling: u64,
     vport_offset: u16,
     /// The vPort offset fits the short OOB.
     pub(super) short: bool,
@@ -33,6 +33,7 @@ impl Template {
             .with_short_vp_offset(if short { vport_offset as u8 } else { 0 });
         Self {
             oob: oob.into_bits(),
+            telling: oob.with_suppress_txcqe_gen(false).into_bits(),
             vport_offset: (vport_offset & 0xFFF) as u16,
             short,
         }
@@ -116,7 +117,7 @@ impl Template {
     /// bytes, or 0. As for [`Template::push_simple`].
     #[inline(always)]
     pub(super) fn write_one(&self, key: u32, mbuf: &Mbuf, unit: Unit<'_>) -> u64 {
-        write_simple(self.oob & !SUPPRESS, u64::from(key), mbuf, unit)
+        write_simple(self.telling, u64::from(key), mbuf, unit)
     }
 }
 

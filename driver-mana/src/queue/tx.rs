@@ -41,14 +41,11 @@ type Rejected = (Mbuf, Reject);
 #[derive(Debug)]
 pub(crate) struct TxCore {
     rings: TxRings,
+    /// Packets in flight. It allows as many simple ones more as may be sent before completions must be
+    /// looked for again.
     shadow: TxShadowRing,
     runs: RunRing,
-    /// Free-running, in packets: behind the last one posted, and the last one complete.
-    posted: u32,
-    completed: u32,
     depth: u32,
-    /// Simple packets that may be sent before completions must be looked for again.
-    budget: u32,
     template: Template,
     lkeys: Lkeys,
     max_segments: usize,
@@ -78,10 +75,7 @@ impl TxCore {
             rings: TxRings::new(context, queue, depth)?,
             shadow: TxShadowRing::new(depth),
             runs: RunRing::new(depth),
-            posted: 0,
-            completed: 0,
             depth,
-            budget: 0,
             template,
             lkeys,
             max_segments: (max_segments as usize).min(MAX_TX_SGES),
@@ -95,7 +89,8 @@ impl TxCore {
         // so do all others under full bursts: what one takes out of the pool's cache the other puts
         // back. Several queues that did one in this turn and the other in the next would swing the
         // cache over both its ends.
-        core.budget = (LOOK / 2).min(depth / 2).min(core.largest_fit());
+        let first = (LOOK / 2).min(depth / 2).min(core.largest_fit());
+        core.shadow.allow(first);
         Ok(core)
     }
 
@@ -108,7 +103,7 @@ impl TxCore {
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
-        self.posted.wrapping_sub(self.completed)
+        self.shadow.len()
     }
 
     pub(crate) fn counters(&self) -> &Arc<Counters> {
@@ -179,7 +174,7 @@ impl TxCore {
         histograms.burst.record(sent as u64);
         if sent > 0 {
             histograms.ring.record(self.in_flight().into());
-            let (end, switched) = (self.posted, histograms.switched());
+            let (end, switched) = (self.shadow.taken(), histograms.switched());
             self.sample.get_or_insert_with(|| Sample {
                 end,
                 at: Instant::now(),
@@ -194,7 +189,7 @@ impl TxCore {
         let Some(sample) = self.sample else { return };
         let histograms = &self.counters.histograms;
         let switched = sample.switched != histograms.switched();
-        if !switched && (self.completed.wrapping_sub(sample.end) as i32) < 0 {
+        if !switched && (self.shadow.released().wrapping_sub(sample.end) as i32) < 0 {
             return;
         }
         self.sample = None;
@@ -207,9 +202,10 @@ impl TxCore {
 
     /// A burst of one simple packet like those before it, for which completions need not be looked
     /// for: what `burst` does, without what its loops need. Whether it was one; nothing is done if not.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn burst_of_one(&mut self, batch: &mut Batch) -> bool {
-        if self.budget == 0 || !self.template.short || self.counters.histograms.is_on() {
+        let counters = &*self.counters;
+        if batch.len() != 1 || !self.template.short || counters.histograms.is_on() {
             return false;
         }
         let Self {
@@ -228,8 +224,10 @@ impl TxCore {
             bytes != 0
         });
         if sent {
-            self.commit(1, at.wrapping_add(1), bytes);
-            self.counters.bursts.add(1);
+            self.runs.push_one();
+            rings.sq.commit(at.wrapping_add(1));
+            counters.singles.add(1);
+            counters.bytes.add(bytes);
         }
         sent
     }
@@ -245,7 +243,7 @@ impl TxCore {
         // All simple and plain packets of the burst are of this pool; others look their keys up.
         let key = self.lkeys.find(first.buffer_pool());
         let mut limit = batch.len();
-        if limit > self.budget as usize {
+        if limit > self.shadow.allowed() as usize {
             limit = limit.min(self.make_room());
             if limit == 0 {
                 return 0;
@@ -293,7 +291,8 @@ impl TxCore {
         self.rings.sq.clear_suppress(last);
         self.commit(sent, at, bytes);
         // Of units these packets may have taken more than one each.
-        self.budget = self.budget.min(self.largest_fit());
+        let allowed = self.shadow.allowed().min(self.largest_fit());
+        self.shadow.allow(allowed);
         sent
     }
 
@@ -305,7 +304,8 @@ impl TxCore {
             return 0;
         }
         let room = self.depth - self.in_flight();
-        self.budget = room.min(self.largest_fit()).min(LOOK).min(self.depth / 2);
+        let allowed = room.min(self.largest_fit()).min(LOOK).min(self.depth / 2);
+        self.shadow.allow(allowed);
         room.min(self.rings.sq.free()) as usize
     }
 
@@ -317,10 +317,8 @@ impl TxCore {
     /// Hands the WQEs of a burst to the device, of which the last one asks for a completion.
     #[inline]
     fn commit(&mut self, sent: usize, at: u32, bytes: u64) {
-        self.posted = self.posted.wrapping_add(sent as u32);
-        self.budget = self.budget.saturating_sub(sent as u32);
         self.runs.push(Run {
-            packets_end: self.posted,
+            packets_end: self.shadow.taken(),
             units_end: at,
         });
         self.rings.sq.commit(at);
@@ -336,12 +334,12 @@ impl TxCore {
 
     /// See [`pmd_api::TxBurst::reclaim`].
     pub(super) fn reclaim(&mut self) -> usize {
-        let before = self.completed;
+        let before = self.shadow.released();
         self.reap();
         if self.counters.histograms.is_on() {
             self.record_completion();
         }
-        self.completed.wrapping_sub(before) as usize
+        self.shadow.released().wrapping_sub(before) as usize
     }
 
     /// Takes the completions that are there: at most one for each packet that can be in flight, so that
@@ -404,10 +402,9 @@ impl TxCore {
 
     #[inline]
     fn complete_to(&mut self, packets: u32, units: u32) {
-        let count = packets.wrapping_sub(self.completed);
+        let count = packets.wrapping_sub(self.shadow.released());
         self.shadow.release(count);
         self.counters.finished.add(count.into());
-        self.completed = packets;
         self.rings.sq.release_to(units);
     }
 
@@ -447,10 +444,10 @@ impl TxCore {
         if let Some(counter) = self.counters.by_type.get(type_index) {
             counter.add(1);
         }
-        self.complete_to(self.completed.wrapping_add(packets), units);
+        self.complete_to(self.shadow.released().wrapping_add(packets), units);
         // Runs that are complete now have no completion of their own to come.
         while let Some(run) = self.runs.first()
-            && run.packets_end.wrapping_sub(self.completed) as i32 <= 0
+            && run.packets_end.wrapping_sub(self.shadow.released()) as i32 <= 0
         {
             self.runs.pop(1);
         }
@@ -471,7 +468,7 @@ impl TxCore {
 
     fn stop(&mut self) {
         self.failed = true;
-        self.budget = 0;
+        self.shadow.allow(0);
     }
 
     #[cold]

@@ -142,6 +142,14 @@ pub struct PoolExhausted {
 #[repr(transparent)]
 pub struct PoolId(pub(crate) u32);
 
+impl PoolId {
+    /// The number itself.
+    #[inline]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
 impl std::fmt::Display for PoolId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)

@@ -38,6 +38,16 @@ impl Slots {
         self.slots.len() - 1
     }
 
+    /// Puts a handle into the slot at cursor `at`.
+    #[inline]
+    fn set(&mut self, at: u32, handle: Handle) {
+        let index = at as usize & self.mask();
+        // SAFETY: the number of slots is a power of two, so not 0: what is masked by one less than that
+        // is less than it.
+        let slot = unsafe { self.slots.get_unchecked_mut(index) };
+        slot.write(handle);
+    }
+
     /// `count` slots from cursor `start` on, in two pieces. At most the capacity.
     #[inline]
     fn pieces(&self, start: u32, count: u32) -> (&[MaybeUninit<Handle>], &[MaybeUninit<Handle>]) {

@@ -23,6 +23,9 @@ pub struct TxShadowRing {
     newest: Alike,
     head: u32,
     tail: u32,
+    /// Cursor up to which packets are taken without a question. Between `tail` and as many slots as
+    /// there are behind `head`.
+    stop: u32,
     first_run: u32,
     last_run: u32,
 }
@@ -34,11 +37,37 @@ struct Run {
     alike: Alike,
 }
 
-/// What packets have in common. The pool is that with this id; that of mixed ones says nothing.
+/// What packets have in common: the [`Origin`] of their own buffers, and above its bits their kind.
+/// The pool of mixed ones says nothing. The origin of a simple packet is what it is alike itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Alike {
-    pool: u32,
-    kind: Kind,
+struct Alike(u64);
+
+impl Alike {
+    /// Position of the kind, in bits that an origin of an own buffer has clear.
+    const KIND: u32 = 48;
+
+    /// Packets of this kind, whose buffers are of this origin, which is an own one's.
+    #[inline]
+    fn new(origin: Origin, kind: Kind) -> Self {
+        Self(origin.to_bits() | (kind as u64) << Self::KIND)
+    }
+
+    /// Whether they are simple, and so is a packet of this origin that has one reference and one
+    /// segment.
+    #[inline]
+    fn is_simple_of(self, origin: Origin) -> bool {
+        self.0 == origin.to_bits()
+    }
+
+    #[inline]
+    fn is(self, kind: Kind) -> bool {
+        self.0 >> Self::KIND == kind as u64
+    }
+
+    #[inline]
+    fn pool(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 /// How packets are. What is less is also what is greater.
@@ -73,6 +102,7 @@ impl TxShadowRing {
             newest: Alike::default(),
             head: cursor,
             tail: cursor,
+            stop: cursor,
             first_run: cursor,
             last_run: cursor,
         }
@@ -101,6 +131,31 @@ impl TxShadowRing {
         self.capacity() - self.len()
     }
 
+    /// Packets that ever came in, modulo 2^32.
+    #[inline]
+    pub fn taken(&self) -> u32 {
+        self.tail
+    }
+
+    /// Packets that ever went home, modulo 2^32.
+    #[inline]
+    pub fn released(&self) -> u32 {
+        self.head
+    }
+
+    /// From now on `count` packets may come in before the driver wants to look at its device again, or
+    /// fewer, if there is no room for so many. A fresh ring allows none.
+    #[inline]
+    pub fn allow(&mut self, count: u32) {
+        self.stop = self.tail.wrapping_add(count.min(self.room()));
+    }
+
+    /// How many of these are left. [`TxShadowRing::push`] may take more than that.
+    #[inline]
+    pub fn allowed(&self) -> u32 {
+        self.stop.wrapping_sub(self.tail)
+    }
+
     /// Begins to take packets from the front of `batch`: at most `limit`, and as many as there is room
     /// for.
     #[inline]
@@ -116,7 +171,7 @@ impl TxShadowRing {
         }
     }
 
-    /// Takes the packet of a batch that has no other, if there is room, it is simple (see
+    /// Takes the packet of a batch that has no other, if one more is allowed, it is simple (see
     /// [`TxPush::simple`]) and like the newest ones of the ring, and `write` accepts it: what
     /// [`TxShadowRing::push`] does, for bursts of one. Otherwise nothing changes, and that way is to be
     /// taken.
@@ -125,20 +180,16 @@ impl TxShadowRing {
         let [mbuf] = batch.as_slice() else {
             return false;
         };
-        let line = mbuf.line();
-        let alike = Alike {
-            pool: line.origin.get().pool(),
-            kind: Kind::Simple,
-        };
-        if !line.is_simple() || self.newest != alike || self.room() == 0 || !write(mbuf) {
+        let (line, handle, tail) = (mbuf.line(), mbuf.handle(), self.tail);
+        let allowed = tail != self.stop;
+        let alike = self.newest.is_simple_of(line.origin.get());
+        if !allowed || !alike || !line.is_single() || !write(mbuf) {
             return false;
         }
         // The last accesses of clones that were seen to be gone come before the reuse.
         fence(Ordering::Acquire);
-        let handle = mbuf.handle();
-        let at = self.tail as usize & self.slots.mask();
-        self.slots.slots[at].write(handle);
-        self.tail = self.tail.wrapping_add(1);
+        self.slots.set(tail, handle);
+        self.tail = tail.wrapping_add(1);
         // The ring has it now.
         batch.let_go();
         true
@@ -190,17 +241,17 @@ impl TxShadowRing {
             for piece in [before, after] {
                 // SAFETY: slots between head and tail hold the handles of mbufs.
                 let handles = unsafe { piece.assume_init_ref() };
-                match alike.kind {
+                if alike.is(Kind::Simple) {
                     // SAFETY: the ring owned these mbufs and has let go of them above; all were
                     // simple and of that pool when they came in, and the ring was their only owner
                     // since.
-                    Kind::Simple => unsafe { pool::recycle(handles, alike.pool) },
+                    unsafe { pool::recycle(handles, alike.pool()) };
+                } else if alike.is(Kind::Plain) && !handles.is_empty() {
                     // SAFETY: as above, with all their segments.
-                    Kind::Plain if !handles.is_empty() => unsafe {
-                        pool::recycle_chains(handles, alike.pool);
-                    },
+                    unsafe { pool::recycle_chains(handles, alike.pool()) };
+                } else {
                     // SAFETY: as above, but nothing is known of them.
-                    _ => unsafe { pool::drop_all(handles) },
+                    unsafe { pool::drop_all(handles) };
                 }
             }
         }
@@ -333,12 +384,14 @@ impl TxPush<'_> {
         // The last accesses of clones that were seen to be gone come before the reuse.
         fence(Ordering::Acquire);
         if let (1.., Some(origin)) = (count, origin) {
-            let pool = origin.pool();
-            if ring.newest != (Alike { pool, kind }) {
-                ring.begin_run(Alike { pool, kind });
+            let alike = Alike::new(origin, kind);
+            if ring.newest != alike {
+                ring.begin_run(alike);
             }
+            let left = ring.allowed().saturating_sub(count as u32);
             batch.move_prefix(ring.slots.pieces_mut(ring.tail, count as u32));
             ring.tail = ring.tail.wrapping_add(count as u32);
+            ring.stop = ring.tail.wrapping_add(left);
         }
         count
     }

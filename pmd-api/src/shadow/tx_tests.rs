@@ -62,7 +62,7 @@ fn runs(ring: &TxShadowRing) -> Vec<(u32, u32)> {
         .chain([newest])
         .map(|run| {
             let count = run.end.wrapping_sub(std::mem::replace(&mut start, run.end));
-            (run.alike.pool, count)
+            (run.alike.pool(), count)
         })
         .filter(|&(_, count)| count != 0)
         .collect()
@@ -256,7 +256,7 @@ fn chains_go_home_whole_however_they_were_accepted() {
             while push.next(|_| true) {}
             assert_eq!(push.finish(), 30);
         }
-        assert_eq!(ring.newest.kind, Kind::Plain);
+        assert!(ring.newest.is(Kind::Plain));
         ring.release(30);
         assert_eq!(a.in_use(), 0);
     }
@@ -362,6 +362,10 @@ fn one_packet_goes_in_by_itself_or_nothing_changes() {
     };
     push_all(&mut ring, &mut batch(&a, 3));
 
+    // Nothing is allowed yet.
+    refused(&mut ring, &mut batch(&a, 1), false);
+    ring.allow(99);
+    assert_eq!((ring.room(), ring.allowed()), (5, 5));
     refused(&mut ring, &mut Batch::with_capacity(1), false);
     refused(&mut ring, &mut batch(&a, 2), false);
     refused(&mut ring, &mut batch(&b, 1), false);
@@ -383,15 +387,37 @@ fn one_packet_goes_in_by_itself_or_nothing_changes() {
         assert!(ring.push_one(&mut one, |mbuf| mbuf.data_address() == address));
         assert!(one.is_empty());
         assert_eq!(runs(&ring), [(in_a, len)]);
+        assert_eq!((ring.allowed(), ring.room()), (8 - len, 8 - len));
     }
     refused(&mut ring, &mut batch(&a, 1), false);
     drop((chain, shared));
     assert_eq!(a.in_use(), 8);
 
-    // Behind others they are not alike.
+    // Room alone does not allow more.
     ring.release(8);
+    refused(&mut ring, &mut batch(&a, 1), false);
+    ring.allow(3);
+    // Behind others they are not alike.
     push_all(&mut ring, &mut batch(&b, 1));
     refused(&mut ring, &mut batch(&a, 1), false);
+    push_all(&mut ring, &mut batch(&a, 1));
+    assert_eq!((ring.allowed(), ring.room()), (1, 6));
+    // Nor are single ones behind chains, although their buffers are.
+    let mut chain = batch(&a, 1);
+    chain.as_mut_slice()[0]
+        .chain(batch(&a, 1).pop().unwrap())
+        .unwrap();
+    assert_eq!(push_plain(&mut ring, &mut chain), [[60, 60]]);
+    assert_eq!(ring.allowed(), 0);
+    ring.allow(5);
+    refused(&mut ring, &mut batch(&a, 1), false);
+    let mut more = batch(&a, 3);
+    push_all(&mut ring, &mut more);
+    // More came in than were allowed.
+    ring.allow(1);
+    push_all(&mut ring, &mut batch(&a, 2));
+    assert_eq!((ring.len(), ring.allowed()), (8, 0));
+    assert_eq!(ring.taken().wrapping_sub(ring.released()), 8);
     drop(ring);
     assert_eq!((a.available(), b.available()), (16, 16));
 }
