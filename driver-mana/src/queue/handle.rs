@@ -238,10 +238,9 @@ impl TxQueue {
     fn send(&mut self, batch: &mut Batch) -> TxOutcome {
         // Filled in where it is returned: it is large, and mostly empty.
         let mut outcome = TxOutcome::default();
-        let TxOutcome { sent, rejected } = &mut outcome;
-        let burst = |core: &mut TxCore| *sent = core.burst(batch, rejected);
-        if self.owner.enter(burst).is_none() {
-            self.give_up();
+        match self.owner.interior() {
+            Some(mut core) => outcome.sent = core.burst(batch, &mut outcome.rejected),
+            None => self.give_up(),
         }
         outcome
     }

@@ -173,7 +173,7 @@ mod tests {
                 prop_assert_eq!(ring.len() as usize, expected.len());
                 prop_assert_eq!(ring.first().map(ends), expected.front().copied());
                 let count = popped.min(expected.len() as u32);
-                let last = expected.drain(..count as usize).last();
+                let last = expected.drain(..count as usize).next_back();
                 prop_assert_eq!(ring.pop(count).map(ends), last);
             }
         }
