@@ -28,7 +28,7 @@ const INSIDE: &str = "MANA_GUEST";
 /// Where the device is.
 pub const ADDRESS: &str = "0000:00:04.0";
 /// How long a condition may take to come about on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The guest, all of it this test's.

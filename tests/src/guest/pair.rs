@@ -9,6 +9,7 @@ use std::thread;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{ended, run, wait_until};
+use crate::host::Pinged;
 
 /// Both sides.
 pub struct Pair {
@@ -41,17 +42,31 @@ impl Pair {
             right: Side::new("right", right, 2),
         };
         // Names of neighbours, asked for once and with patience: no later frame waits for them.
-        pair.ping(&format!("-c 1 -W 20 {}", pair.right.v4()));
-        pair.ping(&format!("-c 1 -W 20 {}", pair.right.v6()));
+        pair.ping(&format!("-c 1 {}", pair.right.v4()));
+        pair.ping(&format!("-c 1 {}", pair.right.v6()));
         pair
     }
 
     /// Pings from the left with these arguments; all answers must come.
+    ///
+    /// ping leaves after twice the longest time that an answer took, so that on a busy machine the
+    /// last ones may come when it is gone: the kernel has counted those.
+    ///
+    /// # Panics
+    ///
+    /// If one does not come.
     #[track_caller]
-    pub fn ping(&self, arguments: &str) -> String {
-        let told = self.left.run(&format!("ping -q {arguments}"));
-        assert!(told.contains(" 0% packet loss"), "{told}");
-        told
+    pub fn ping(&self, arguments: &str) {
+        let before = self.left.answers();
+        // For the first answer it does wait as long as it is told.
+        let told = self.left.run(&format!("ping -q -W 30 {arguments}"));
+        let pinged = Pinged::parse(&told).unwrap_or_else(|| panic!("no sums: {told}"));
+        if pinged.received < pinged.sent {
+            let all = before + pinged.sent + pinged.duplicates;
+            wait_until(&format!("all answers: {told}"), || {
+                self.left.answers() >= all
+            });
+        }
     }
 
     /// Both sides.
@@ -161,6 +176,26 @@ impl Side {
         let file = File::open(format!("/run/netns/{}", self.namespace)).expect("a namespace");
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
             .expect("the thread may enter it");
+    }
+
+    /// Answers to pings that the kernel has taken in here.
+    #[track_caller]
+    fn answers(&self) -> u64 {
+        let told = self.run("cat /proc/net/snmp /proc/net/snmp6");
+        // Two lines a protocol of the one, names and values; a line with both a counter of the other.
+        let mut icmp = told.lines().filter_map(|line| line.strip_prefix("Icmp: "));
+        let (names, values) = (icmp.next(), icmp.next());
+        let (names, values) = (names.unwrap_or_default(), values.unwrap_or_default());
+        let mut v4 = names.split_whitespace().zip(values.split_whitespace());
+        let v4 = v4.find_map(|(name, value)| (name == "InEchoReps").then_some(value));
+        let mut v6 = told
+            .lines()
+            .filter_map(|line| line.strip_prefix("Icmp6InEchoReplies"));
+        let number = |text: Option<&str>| -> u64 {
+            let number = text.and_then(|text| text.trim().parse().ok());
+            number.unwrap_or_else(|| panic!("no number of answers: {told}"))
+        };
+        number(v4) + number(v6.next())
     }
 
     /// What `ethtool -S` counts.

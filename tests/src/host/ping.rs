@@ -8,7 +8,7 @@ use super::Namespace;
 /// How long one ping may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long answers may come after the end of a ping.
-const LATE: Duration = Duration::from_secs(5);
+const LATE: Duration = Duration::from_secs(20);
 
 /// The sums that `ping` prints at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,13 +78,13 @@ impl Pinged {
     /// If there is none.
     #[track_caller]
     pub fn reach(namespace: &Namespace, target: &str) {
-        let line = format!("-c 1 -w 20 {target}");
+        let line = format!("-c 1 -w 50 {target}");
         let pinged = Self::impatient(namespace, &line);
         assert_eq!(pinged.received, 1, "{target} does not answer: {pinged:?}");
     }
 
     /// Reads `1000 packets transmitted, 999 received, +1 duplicates, +2 errors, 0.1% packet loss`.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let line = text
             .lines()
             .find(|line| line.contains(" packets transmitted"))?;

@@ -223,7 +223,7 @@ fn tagged_frames_keep_their_vlan() {
             "ip address add 198.51.100.2/24 dev {}.7",
             pair.right.netdev
         ));
-        pair.ping("-c 3 -i 0.01 -W 20 -s 1400 198.51.100.2");
+        pair.ping("-c 3 -i 0.01 -s 1400 198.51.100.2");
         between(
             &pair.left,
             &pair.right,
