@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use conformance::host::{Host, Job, Namespace, Testpmd, interface};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 const APPLICATION: &str = "-- --forward-mode=icmpecho --auto-start --duration 0.1";
 
 /// A command that must fail with a message in which each of these stands.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use conformance::host::{Ended, Host, Job, Namespace};
 use tempfile::TempDir;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 const PCI: &str = "7870:00:00.0";
 
 /// A machine with one port: `vf` and, above it, `synthetic`, which are interfaces of a namespace.

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Exit status of a run that has none of its command's.
 const FAILED: i32 = 125;
 /// How long something may take to come about on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// `cargo xtask vm` with these words, or none where `test` can't run; then it is reported as skipped.
 fn vm(test: &str, words: &[&str]) -> Option<Command> {

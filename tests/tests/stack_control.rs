@@ -32,7 +32,7 @@ fn a_running_program_is_steered_and_read_over_its_socket() {
     let mut command = uverbs.exec(&options, "hold");
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut running = command.spawn().unwrap();
-    let client = Client::wait_for(&path, Duration::from_secs(20)).unwrap();
+    let client = Client::wait_for(&path, Duration::from_secs(60)).unwrap();
     let mut input = running.stdin.take().unwrap();
     let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "ready");

@@ -15,7 +15,7 @@ fn run(stack: &Stack, tree: &Tree, model: &str, program: &str, arguments: &str) 
     words.extend(arguments.split_whitespace().map(Into::into));
     let options = [format!("--vdev={model}")];
     let mut command = stack.exec(&options, &words, folder.path());
-    Job::start(&mut command, Duration::from_secs(20)).end()
+    Job::start(&mut command, Duration::from_secs(60)).end()
 }
 
 /// What `ibv_devinfo -v` says of one device: its fields by name, those of its ports numbered.

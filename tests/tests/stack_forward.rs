@@ -49,7 +49,7 @@ fn until(
     let app = format!("--auto-start --no-flush-rx --total-num-mbufs=16384 {app}");
     let session = Session::start_with(stack, column, &options, "DEVICE", &app);
     let mut session = session.on_its_libraries(stack);
-    let client = Client::wait_for(&socket, Duration::from_secs(20)).expect("the model listens");
+    let client = Client::wait_for(&socket, Duration::from_secs(60)).expect("the model listens");
     let counters = || client.port(0).counters().expect("the model answers");
     session.wait_while("frames", || counters().tx_frames < sent);
     let counters = counters();

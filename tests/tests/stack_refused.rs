@@ -111,7 +111,7 @@ fn each_start_of_the_driver_in_c_that_fails_leaks_a_completion_queue() {
     for _ in 0..3 {
         session.type_line("port start 0");
     }
-    let client = Client::wait_for(&socket, Duration::from_secs(20)).expect("the model listens");
+    let client = Client::wait_for(&socket, Duration::from_secs(60)).expect("the model listens");
     let all = |client: &Client| client.objects().is_ok_and(|objects| objects.cqs >= 4);
     session.wait_while("four completion queues", || !all(&client));
     let objects = client.objects().expect("the model answers");

@@ -31,7 +31,7 @@ fn started(
     let app = format!("{APP} {more}");
     let session = Session::start_with(stack, column, &options, "DEVICE", &app);
     let mut session = session.on_its_libraries(stack);
-    let client = Client::wait_for(&socket, Duration::from_secs(20)).expect("the model listens");
+    let client = Client::wait_for(&socket, Duration::from_secs(60)).expect("the model listens");
     let port = client.port(0);
     let sent = || port.counters().expect("the model answers").tx_frames;
     session.wait_while("packets", || sent() < packets);

@@ -40,7 +40,7 @@ fn script(stack: &Stack, folder: &Path) -> BTreeMap<String, Value> {
         .arg(script)
         .args(["-f", "tel"])
         .env("RUNTIME_DIRECTORY", folder);
-    let mut job = Job::start(&mut command, Duration::from_secs(20));
+    let mut job = Job::start(&mut command, Duration::from_secs(60));
     let lines: String = ASKED.iter().map(|line| format!("{line}\n")).collect();
     job.write(format!("{lines}quit\n").as_bytes());
     let text = job.end().success();

@@ -10,7 +10,7 @@ use super::{Host, Namespace};
 use crate::job::Job;
 
 /// How long a server may run and a transfer may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A file of bytes without pattern, with its SHA-256.
 pub struct File {

@@ -11,7 +11,7 @@ use crate::job::{Ended, Job};
 /// How names of namespaces begin; the process's id and a number follow.
 const PREFIX: &str = "mana-";
 /// How long a program without a limit of its own may take.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A network namespace, removed with this value.
 pub struct Namespace {

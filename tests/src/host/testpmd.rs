@@ -8,7 +8,7 @@ use super::Host;
 use crate::job::{Ended, Job};
 
 /// How long one may run.
-pub(super) const LIMIT: Duration = Duration::from_secs(90);
+pub(super) const LIMIT: Duration = Duration::from_secs(300);
 
 /// A forwarding testpmd.
 pub struct Testpmd {

@@ -14,7 +14,7 @@ use super::{Column, Outcome, Stack, maps};
 use crate::host::Job;
 
 /// How long one may run.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 /// What the program says between its start and its end begins so.
 const REPLY: &str = "= ";
 

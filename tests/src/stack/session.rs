@@ -11,9 +11,9 @@ use super::{Column, Stack, Stats, maps};
 use crate::host::{Ended, Job};
 
 /// How long one may run.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 /// Seconds after which ours stops by itself, should the test not be there any more.
-const OURS_STOPS: u32 = 60;
+const OURS_STOPS: u32 = 180;
 /// Rules that the driver in C is known to break, by what the model says: it never rings a CQ's doorbell
 /// (reference/mana-hardware.md §8 no. 14), and has the device compute a UDP checksum with the offset of the
 /// header that its stack held (no. 4).

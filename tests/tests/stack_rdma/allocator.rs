@@ -60,7 +60,7 @@ impl Watched {
         let mut session = Session::preloading(&stack, column, &options, &devices, app, &preload)
             .on_its_libraries(&stack);
         session.wait_until("the prompt", |text| text.ends_with("testpmd> "));
-        let model = Client::wait_for(&socket, Duration::from_secs(20)).expect("the model listens");
+        let model = Client::wait_for(&socket, Duration::from_secs(60)).expect("the model listens");
         let id = only_child(session.id()).expect("the program runs");
         let folder = session.folder().to_owned();
         Some(Self {

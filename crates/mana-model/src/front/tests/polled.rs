@@ -107,7 +107,7 @@ fn control_calls_get_through_while_the_device_is_busy() {
         program.alloc_pd().unwrap();
     }
     assert!(
-        start.elapsed() < Duration::from_secs(20),
+        start.elapsed() < Duration::from_secs(60),
         "{:?}",
         start.elapsed()
     );
