@@ -8,7 +8,7 @@ use mana_model::{Model, pcap};
 use tempfile::TempDir;
 
 /// Time without result after which a run is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Runs `run` in a thread of its own until `done` says so, then sets its stop flag; returns what it
 /// returned.

@@ -12,7 +12,7 @@ use crate::udp_echo::{ADDRESSES, Pair};
 const BYTES: usize = 1 << 20;
 const PORT: u16 = 5001;
 /// Time after which a transfer is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn socket() -> tcp::Socket<'static> {
     let buffer = || tcp::SocketBuffer::new(vec![0; 65536]);
