@@ -195,6 +195,23 @@ impl Batch {
         unsafe { self.mbufs.set_len(0) }
     }
 
+    /// Moves all packets out.
+    ///
+    /// # Panics
+    /// If `into` is not as long as the batch.
+    #[inline]
+    pub(crate) fn move_all(&mut self, into: &mut [MaybeUninit<Handle>]) {
+        let count = self.len();
+        assert!(count == into.len());
+        let mbufs = self.mbufs.as_ptr().cast::<MaybeUninit<Handle>>();
+        // SAFETY: so many mbufs, which are handles, are at `mbufs`; `into` is borrowed exclusively and so
+        // elsewhere. The batch lets go of them before they are copied.
+        unsafe {
+            self.mbufs.set_len(0);
+            into.as_mut_ptr().copy_from_nonoverlapping(mbufs, count);
+        }
+    }
+
     /// Moves the first `into.len()` packets out; the others move to the front.
     ///
     /// # Panics

@@ -250,13 +250,17 @@ impl TxBurst for TxQueue {
     // As above, for bursts of one packet.
     #[inline(always)]
     fn tx_burst(&mut self, batch: &mut Batch) -> TxOutcome {
-        if let Some(mut core) = self.owner.interior()
-            && core.burst_of_one(batch)
-        {
-            return TxOutcome {
-                sent: 1,
-                rejected: None,
+        if let Some(mut core) = self.owner.interior() {
+            let sent = match core.burst_of_one(batch) {
+                true => 1,
+                false => core.burst_alike(batch),
             };
+            if sent != 0 {
+                return TxOutcome {
+                    sent,
+                    rejected: None,
+                };
+            }
         }
         self.send(batch)
     }

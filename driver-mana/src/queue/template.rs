@@ -113,6 +113,14 @@ impl Template {
         count
     }
 
+    /// Writes the WQE of a packet, if it is simple, and returns its bytes, or 0. As for
+    /// [`Template::push_simple`].
+    #[inline(always)]
+    pub(super) fn writer<'a>(&self, key: u32) -> impl Fn(&Mbuf, Unit<'a>) -> u64 + use<'a> {
+        let (oob, key) = (self.oob, u64::from(key));
+        move |mbuf, unit| write_simple(oob, key, mbuf, unit)
+    }
+
     /// Writes the WQE of one packet, with a request for its completion, if it is simple. Returns its
     /// bytes, or 0. As for [`Template::push_simple`].
     #[inline(always)]

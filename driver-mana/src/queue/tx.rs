@@ -1,8 +1,10 @@
 //! Transmission.
 //!
 //! A packet of one unshared segment that wants no VLAN tag is *simple*: its WQE is the queue's
-//! template, the offload bits of its transmit word, and its address, key and length. Everything else
-//! takes `general.rs`. All WQEs are written suppressed; the last one of a burst asks for a
+//! template, the offload bits of its transmit word, and its address, key and length. A burst of one such
+//! packet has a way of its own, and so have bursts that consist of them (`burst_of_one`, `burst_alike`);
+//! all others are taken by `mixed.rs`, and packets that need thought by `general.rs`. All WQEs are
+//! written suppressed; the last one of a burst asks for a
 //! completion, which stands for the whole burst (reference/mana-hardware.md §3.4).
 
 use std::sync::Arc;
@@ -232,9 +234,39 @@ impl TxCore {
         sent
     }
 
-    /// The burst itself; returns how many packets were sent. Why the one behind them can never be is
-    /// left in `rejected`. Alone, because every value that lives longer than its loop costs the loop a
-    /// register.
+    /// A burst of simple packets of one pool, like those before it: what `burst` does, in one loop.
+    /// Returns how many there are; nothing is done if that is 0.
+    #[inline(never)]
+    pub(super) fn burst_alike(&mut self, batch: &mut Batch) -> usize {
+        let Some(first) = batch.as_slice().first() else {
+            return 0;
+        };
+        let pool = first.buffer_pool();
+        if !self.template.short || self.counters.histograms.is_on() {
+            return 0;
+        }
+        let count = batch.len();
+        if count > self.shadow.allowed() as usize && count > self.make_room() {
+            return 0;
+        }
+        let Some(key) = self.lkeys.find(pool) else {
+            return 0;
+        };
+        let start = self.rings.sq.head();
+        let units = self.rings.sq.units(start, count as u32);
+        let write = self.template.writer(key);
+        let (sent, bytes) = self.shadow.push_alike(batch, units, write);
+        if sent != 0 {
+            let at = start.wrapping_add(sent as u32);
+            self.rings.sq.clear_suppress(at.wrapping_sub(1));
+            self.commit(sent, at, bytes);
+            self.counters.bursts.add(1);
+        }
+        sent
+    }
+
+    /// Any burst; returns how many packets were sent. Why the one behind them can never be is left in
+    /// `rejected`.
     #[inline(never)]
     fn push(&mut self, batch: &mut Batch) -> usize {
         let Some(first) = batch.as_slice().first() else {
@@ -249,42 +281,19 @@ impl TxCore {
                 return 0;
             }
         }
-        let Self {
-            rings,
-            shadow,
-            lkeys,
-            template,
-            max_segments,
-            rejected,
-            ..
-        } = self;
-        let start = rings.sq.head();
-        let mut push = shadow.push(batch, limit);
-        let (mut sent, mut bytes) = (0, 0);
-        if let (true, Some(key)) = (template.short, key) {
-            let units = rings.sq.units(start, limit as u32);
-            sent = template.push_simple(key, &mut push, units, &mut bytes);
-        }
-        let at = start.wrapping_add(sent as u32);
-        let last = at.wrapping_sub(1);
-        if push.is_full() {
-            push.finish();
-            rings.sq.clear_suppress(last);
-            self.commit(sent, at, bytes);
-            return sent;
-        }
+        let start = self.rings.sq.head();
         let mixed = Mixed {
-            sq: &rings.sq,
-            lkeys,
-            template,
+            sq: &self.rings.sq,
+            lkeys: &mut self.lkeys,
+            template: &self.template,
             key,
-            max_segments: *max_segments,
-            at,
-            last,
-            bytes,
-            rejected,
+            max_segments: self.max_segments,
+            at: start,
+            last: start,
+            bytes: 0,
+            rejected: &mut self.rejected,
         };
-        let (sent, at, last, bytes) = mixed.push(push);
+        let (sent, at, last, bytes) = mixed.push(self.shadow.push(batch, limit));
         if sent == 0 {
             return 0;
         }

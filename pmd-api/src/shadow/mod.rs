@@ -38,6 +38,12 @@ impl Slots {
         self.slots.len() - 1
     }
 
+    /// How many slots lie side by side from cursor `at` on.
+    #[inline]
+    fn neighbours(&self, at: u32) -> usize {
+        self.slots.len() - (at as usize & self.mask())
+    }
+
     /// Puts a handle into the slot at cursor `at`.
     #[inline]
     fn set(&mut self, at: u32, handle: Handle) {
@@ -67,6 +73,15 @@ impl Slots {
     }
 
     /// The same, to write.
+    #[inline]
+    fn first_piece_mut(&mut self, start: u32, count: usize) -> &mut [MaybeUninit<Handle>] {
+        let at = start as usize & self.mask();
+        let behind = &mut self.slots[at..];
+        let count = count.min(behind.len());
+        &mut behind[..count]
+    }
+
+    /// `count` slots from cursor `start` on, in two pieces, to write.
     #[inline]
     fn pieces_mut(
         &mut self,

@@ -421,3 +421,69 @@ fn one_packet_goes_in_by_itself_or_nothing_changes() {
     drop(ring);
     assert_eq!((a.available(), b.available()), (16, 16));
 }
+
+/// Pushes as a driver does that takes whole bursts of simple packets at once: bytes of those accepted.
+fn push_alike(ring: &mut TxShadowRing, batch: &mut Batch) -> (usize, u64) {
+    let places = 0..batch.len();
+    ring.push_alike(batch, places, |mbuf, _| mbuf.packet_len() as u64)
+}
+
+#[test]
+fn whole_bursts_of_one_pool_come_in_at_once_or_not_at_all() {
+    let (a, b) = (pool(32, 192, 0, 0), pool(32, 192, 0, 0));
+    let (in_a, in_b) = (a.id().0, b.id().0);
+    let mut ring = TxShadowRing::with_cursor(16, u32::MAX - 7);
+    ring.allow(4);
+    assert_eq!(push_alike(&mut ring, &mut batch(&a, 3)), (3, 180));
+    assert_eq!((ring.len(), ring.allowed()), (3, 1));
+    // Another pool is another run; more than allowed leave nothing of that.
+    assert_eq!(push_alike(&mut ring, &mut batch(&b, 2)), (2, 120));
+    assert_eq!(
+        (runs(&ring), ring.allowed()),
+        (vec![(in_a, 3), (in_b, 2)], 0)
+    );
+
+    let refused = |ring: &mut TxShadowRing, batch: &mut Batch| {
+        let (before, len) = ((runs(ring), ring.taken()), batch.len());
+        assert_eq!(push_alike(ring, batch), (0, 0));
+        assert_eq!(((runs(ring), ring.taken()), batch.len()), (before, len));
+    };
+    refused(&mut ring, &mut Batch::with_capacity(1));
+    // Two pools, in either order; an empty packet; a chain; what is cloned, and its clone.
+    let mut both = Batch::with_capacity(2);
+    both.append(&mut batch(&a, 1));
+    both.append(&mut batch(&b, 1));
+    refused(&mut ring, &mut both);
+    both.as_mut_slice().reverse();
+    refused(&mut ring, &mut both);
+    let mut empty = batch(&a, 2);
+    empty.as_mut_slice()[1] = a.alloc().unwrap();
+    refused(&mut ring, &mut empty);
+    let mut chain = batch(&a, 2);
+    let behind = batch(&a, 1).pop().unwrap();
+    chain.as_mut_slice()[1].chain(behind).unwrap();
+    refused(&mut ring, &mut chain);
+    let mut shared = batch(&a, 1);
+    let clone = shared.as_mut_slice()[0].clone_shared(&a).unwrap();
+    refused(&mut ring, &mut shared);
+    let mut clones = Batch::with_capacity(1);
+    clones.push(clone).unwrap();
+    refused(&mut ring, &mut clones);
+    // More than there are places; across the end of the slots; more than there is room for.
+    let mut three = batch(&a, 3);
+    assert_eq!(ring.push_alike(&mut three, 0..2, |_, _| 1), (0, 0));
+    refused(&mut ring, &mut batch(&a, 4));
+    assert_eq!(push_alike(&mut ring, &mut three), (3, 180));
+    assert_eq!(push_alike(&mut ring, &mut batch(&a, 7)), (7, 420));
+    refused(&mut ring, &mut batch(&a, 2));
+    assert_eq!(ring.room(), 1);
+
+    // Behind chains the other way decides.
+    ring.release(14);
+    push_all(&mut ring, &mut chain);
+    refused(&mut ring, &mut batch(&a, 1));
+    push_all(&mut ring, &mut batch(&a, 1));
+    assert_eq!(push_alike(&mut ring, &mut batch(&a, 1)), (1, 60));
+    drop((ring, both, empty, shared, clones));
+    assert_eq!((a.available(), b.available()), (32, 32));
+}
