@@ -269,11 +269,20 @@ impl CompletionRing {
         self.tail(cursor) & TAIL_MASK == cursor.expected
     }
 
-    /// Whether [`CompletionRing::look`] finds nothing at `cursor`. What else stands there it does not say.
+    /// The owner bits (0-7) that stand at the ring's own cursor. If they are
+    /// [`CompletionRing::vacant_owner`], [`CompletionRing::look`] finds nothing there; what else stands
+    /// there they do not say.
     #[inline]
     #[must_use]
-    pub fn is_empty(&self, cursor: CqCursor) -> bool {
-        owner_bits(self.tail(cursor)) == stale(owner_bits(cursor.expected))
+    pub fn owner(&self) -> u8 {
+        owner_bits(self.tail(self.cursor))
+    }
+
+    /// The owner bits of an entry that was not written yet, at the ring's own cursor.
+    #[inline]
+    #[must_use]
+    pub const fn vacant_owner(&self) -> u8 {
+        stale(owner_bits(self.cursor.expected))
     }
 
     /// What stands at `cursor`, in full.

@@ -20,9 +20,9 @@ pub(crate) struct Counters {
     pub(super) packets: Counter,
     /// Bytes of all of them, without FCS.
     pub(super) bytes: Counter,
-    /// Bursts, of whatever size, but for `singles`.
+    /// Bursts, of whatever size, but for `singles` and `idle`.
     pub(super) bursts: Counter,
-    /// Receive: bursts that brought nothing.
+    /// Receive: bursts that brought nothing, but for `idle`.
     pub(super) empty: Counter,
     /// Receive: bursts that filled the batch. Transmit: bursts that left packets in it for want of
     /// room in the ring.
@@ -34,6 +34,8 @@ pub(crate) struct Counters {
     /// Transmit: packets that a burst of their own handed to the device. They, their bursts and their
     /// doorbells are counted here only.
     pub(super) singles: Counter,
+    /// Receive: bursts that found nothing on a queue with nothing else to do. Counted here only.
+    pub(super) idle: Counter,
     /// Packets that were handed to the device and failed; counted above, too.
     pub(super) failed: Counter,
     /// Their bytes.
@@ -135,10 +137,10 @@ impl Counters {
 
     /// The rest of it.
     pub(crate) fn details(&self) -> Details {
-        let singles = self.singles.get();
+        let (singles, idle) = (self.singles.get(), self.idle.get());
         Details {
-            bursts: self.bursts.get() + singles,
-            empty: self.empty.get(),
+            bursts: self.bursts.get() + singles + idle,
+            empty: self.empty.get() + idle,
             full: self.full.get(),
             doorbells: self.doorbells.get() + singles,
             completions: self.completions.get(),

@@ -10,7 +10,7 @@ use super::super::rings::{Posting, RxRings};
 use super::super::{Counters, QueueError, RxSetup};
 use super::others::{COALESCED_4, COALESCED_8, most, packet};
 use super::refill::low;
-use super::{OKAY, Pending, RxCore, RxState, TYPE_MASK};
+use super::{BUSY, OKAY, Pending, RxCore, RxState, TYPE_MASK};
 
 impl RxCore {
     pub(crate) fn new(setup: RxSetup) -> Result<Self, QueueError> {
@@ -40,7 +40,7 @@ impl RxCore {
             state: RxState {
                 rings,
                 pending: Pending::Nothing,
-                quiet: false,
+                idle: BUSY,
                 depth,
                 low: low(depth),
                 unfilled: 0,

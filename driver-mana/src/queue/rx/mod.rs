@@ -31,6 +31,9 @@ const OKAY: u64 = rx::OKAY as u64;
 /// the last level of cache: nothing of our own would hide that.
 const PREFETCHED: usize = 8;
 
+/// Owner bits that nothing has.
+const BUSY: u8 = u8::MAX;
+
 /// What a receive queue's bursts work on.
 #[derive(Debug)]
 pub(crate) struct RxCore {
@@ -50,8 +53,9 @@ pub(super) struct RxState {
     pub(super) rings: RxRings,
     pub(super) pending: Pending,
     /// The last burst that looked about received nothing, left nothing over, and buffers enough are posted:
-    /// until a completion comes, bursts are only counted.
-    quiet: bool,
+    /// while these owner bits stand where the next completion will be, bursts are only counted.
+    /// Otherwise [`BUSY`].
+    idle: u8,
     depth: u32,
     /// Packets for which buffers are posted, below or at which the ring is refilled.
     low: u32,
@@ -76,15 +80,10 @@ impl RxCore {
     /// See [`pmd_api::RxBurst::rx_burst`].
     #[inline(always)]
     pub(super) fn burst(&mut self, batch: &mut Batch) -> usize {
-        let RxState {
-            rings,
-            quiet,
-            counters,
-            ..
-        } = &self.state;
-        if *quiet && rings.cq.is_empty(rings.cq.cursor()) && !counters.histograms.is_on() {
-            counters.bursts.add(1);
-            counters.empty.add(1);
+        let state = &self.state;
+        let counters = &*state.counters;
+        if state.rings.cq.owner() == state.idle && !counters.histograms.is_on() {
+            counters.idle.add(1);
             return 0;
         }
         self.busy_burst(batch)
@@ -97,14 +96,9 @@ impl RxCore {
             return 0;
         }
         let received = match &mut self.buffers {
-            Buffers::Single(buffers) => state.receive(buffers, batch),
-            Buffers::Scatter(buffers) => state.receive_scattered(buffers, batch),
+            Buffers::Single(buffers) => state.turn(buffers, batch),
+            Buffers::Scatter(buffers) => state.turn_scattered(buffers, batch),
         };
-        state.counters.bursts.add(1);
-        if self.buffers.len() <= state.low {
-            self.refill();
-        }
-        self.state.quiet = received == 0 && self.is_settled();
         if self.keep_vlan_tags {
             put_tags_back(batch, received);
         }
@@ -112,12 +106,6 @@ impl RxCore {
             self.record(received);
         }
         received
-    }
-
-    /// Whether nothing is left over and buffers enough are posted.
-    #[inline(never)]
-    fn is_settled(&self) -> bool {
-        matches!(self.state.pending, Pending::Nothing) && self.buffers.len() > self.state.low
     }
 
     /// Counts a burst in the histograms.
@@ -134,6 +122,35 @@ impl RxCore {
 }
 
 impl RxState {
+    /// Takes packets, and posts buffers where they are due.
+    #[inline(always)]
+    fn turn<B: RxBuffers>(&mut self, buffers: &mut B, batch: &mut Batch) -> usize {
+        let received = self.receive(buffers, batch);
+        self.counters.bursts.add(1);
+        if buffers.len() <= self.low {
+            self.refill(buffers);
+        }
+        self.idle = BUSY;
+        if received == 0 {
+            self.settle(buffers.len());
+        }
+        received
+    }
+
+    #[inline(never)]
+    fn turn_scattered<B: RxBuffers>(&mut self, buffers: &mut B, batch: &mut Batch) -> usize {
+        self.turn(buffers, batch)
+    }
+
+    /// There was nothing to receive: the queue is idle if nothing is left over and buffers enough are
+    /// posted.
+    #[inline(never)]
+    fn settle(&mut self, posted: u32) {
+        if matches!(self.pending, Pending::Nothing) && posted > self.low {
+            self.idle = self.rings.cq.vacant_owner();
+        }
+    }
+
     /// Takes packets: completions of one packet each from the cursor on here, whatever comes then
     /// elsewhere.
     #[inline(always)]
@@ -159,11 +176,6 @@ impl RxState {
             Polled::Empty if packets > 0 => packets,
             _ => self.receive_others(packets, buffers, batch),
         }
-    }
-
-    #[inline(never)]
-    fn receive_scattered<B: RxBuffers>(&mut self, buffers: &mut B, batch: &mut Batch) -> usize {
-        self.receive(buffers, batch)
     }
 }
 

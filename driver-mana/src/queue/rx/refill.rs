@@ -25,7 +25,8 @@ impl RxCore {
 
 impl RxState {
     /// Posts as many buffers as are missing, or as the pool has.
-    fn refill<B: RxBuffers>(&mut self, buffers: &mut B) {
+    #[inline(never)]
+    pub(super) fn refill<B: RxBuffers>(&mut self, buffers: &mut B) {
         let missing = self.depth - buffers.len();
         let counters = &self.counters;
         counters.deficit_max.raise(missing.into());
