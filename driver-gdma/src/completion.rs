@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use crate::cqe::{Cqe, CqeTail, OWNER_SHIFT, TAIL_MASK, WORDS};
 use crate::doorbell::{CompletionValue, Doorbell};
-use crate::memory::{AtomicU64, RingError, RingMemory, check_id};
+use crate::memory::{AtomicU64, Place, RingError, RingMemory, check_id};
 use crate::owner::{initial_cursor, owner, stale};
 
 /// The word of an entry that holds its last dword.
@@ -168,6 +168,8 @@ pub struct CompletionRing {
     /// Base 2 logarithm of the number of entries.
     log2: u32,
     cursor: CqCursor,
+    /// The last word of the entry that is watched.
+    watched: Place,
     /// Where the last doorbell said the consumer is.
     told: u32,
     /// Entries after which the next one is due.
@@ -225,6 +227,7 @@ impl CompletionRing {
             expected: expected.into_bits(),
         };
         Self {
+            watched: memory.place(word_index(cursor, TAIL_WORD)),
             memory,
             doorbell,
             id,
@@ -269,20 +272,22 @@ impl CompletionRing {
         self.tail(cursor) & TAIL_MASK == cursor.expected
     }
 
-    /// The owner bits (0-7) that stand at the ring's own cursor. If they are
-    /// [`CompletionRing::vacant_owner`], [`CompletionRing::look`] finds nothing there; what else stands
-    /// there they do not say.
+    /// From now on [`CompletionRing::watched_owner`] looks at the ring's own cursor. Returns the owner bits
+    /// (0-7) that it finds there for as long as [`CompletionRing::look`] finds nothing.
     #[inline]
-    #[must_use]
-    pub fn owner(&self) -> u8 {
-        owner_bits(self.tail(self.cursor))
+    pub fn watch(&mut self) -> u8 {
+        self.watched = self.memory.place(word_index(self.cursor, TAIL_WORD));
+        stale(owner_bits(self.cursor.expected))
     }
 
-    /// The owner bits of an entry that was not written yet, at the ring's own cursor.
+    /// The owner bits (0-7) that stand where the ring is watched. Of an idle ring this is the least that
+    /// can be asked: two loads that wait for each other.
     #[inline]
     #[must_use]
-    pub const fn vacant_owner(&self) -> u8 {
-        stale(owner_bits(self.cursor.expected))
+    pub fn watched_owner(&self) -> u8 {
+        // SAFETY: it is set to places of this memory only.
+        let word = unsafe { self.memory.load_place(self.watched) };
+        owner_bits((word >> 32) as u32)
     }
 
     /// What stands at `cursor`, in full.

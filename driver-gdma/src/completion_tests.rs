@@ -91,10 +91,26 @@ fn entries_of_others_and_overtaking_are_told_apart() {
         assert!(!ring.is_ready(ring.cursor()), "{tail:#x}");
         assert_eq!(ring.look(ring.cursor()), polled, "{tail:#x}");
     }
-    for top in 0..=255 {
-        word.store(top << 56 | 0x1234 << 32, Ordering::Release);
-        let empty = ring.look(ring.cursor()) == Polled::Empty;
-        assert_eq!(ring.owner() == ring.vacant_owner(), empty, "{top:#x}");
+}
+
+/// A watched ring finds nothing as long as `look` does, wherever its cursor is.
+#[test]
+fn a_watched_ring_sees_that_something_came() {
+    for start in [64, 64 + 63, 8 * 64 - 1, u32::MAX] {
+        let (memory, cell) = (Memory::new(4096), AtomicU64::new(0));
+        let mut ring = ring(&memory, 64, &cell);
+        ring.start_at(start);
+        for step in 0..3_u32 {
+            let at = start.wrapping_add(step) as usize % 64;
+            let word = memory.words().nth(8 * at + 7).unwrap();
+            let vacant = ring.watch();
+            for top in 0..=255 {
+                word.store(top << 56 | 0x1234 << 32, Ordering::Release);
+                let empty = ring.look(ring.cursor()) == Polled::Empty;
+                assert_eq!(ring.watched_owner() == vacant, empty, "{start} {top:#x}");
+            }
+            ring.set_cursor(ring.next(ring.cursor()));
+        }
     }
 }
 

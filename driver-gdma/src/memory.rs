@@ -223,6 +223,34 @@ impl RingMemory {
     }
 }
 
+/// Index of a word that is within one memory: to read it needs neither mask nor check.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place(usize);
+
+impl RingMemory {
+    /// Where word `index` modulo the size is.
+    #[inline]
+    pub(crate) const fn place(&self, index: u32) -> Place {
+        Place(self.masked(index))
+    }
+
+    /// The word at `place`, before every later access.
+    ///
+    /// # Safety
+    ///
+    /// `place` is one of this memory's.
+    #[inline]
+    pub(crate) unsafe fn load_place(&self, place: Place) -> u64 {
+        #[cfg(mana_loom)]
+        let word = &self.base[place.0];
+        // SAFETY: what `place` made is below the number of words, of which none was ever taken away but
+        // by `shortened`, which leaves them valid; the rest is as for `word`.
+        #[cfg(not(mana_loom))]
+        let word = unsafe { self.base.add(place.0).as_ref() };
+        word.load(Ordering::Acquire)
+    }
+}
+
 /// Refuses ids that don't fit doorbells.
 pub(crate) const fn check_id(id: u32) -> Result<u32, RingError> {
     if id >> 24 == 0 {

@@ -201,9 +201,9 @@ impl SendRing {
     #[inline]
     pub fn commit(&mut self, head: u32) {
         debug_assert!(head.wrapping_sub(self.tail) <= self.capacity());
-        self.head = head;
         let tail = head.wrapping_mul(UNIT as u32);
         self.doorbell.ring(self.bell.with_tail(tail).into_bits());
+        self.head = head;
     }
 
     /// Takes back the units before cursor `tail`: their WQEs are complete.

@@ -36,8 +36,9 @@ impl TxRings {
         let sq_memory = memory(queue.ring())?;
         let cq_memory = memory(queue.cq_ring())?;
         // SAFETY: ids, memory and doorbell are those of one queue pair, which the kernel created over
-        // exactly this memory. WQEs are only written by `TxCore`, from `Mbuf`s that it owns from
-        // before the commit until their completion: an `Mbuf`'s data lies in its pool's region, or in
+        // exactly this memory. WQEs are only written by `TxCore`, from `Mbuf`s that it owns, or
+        // takes from a batch that it has borrowed before anything else can happen to them, until their
+        // completion: an `Mbuf`'s data lies in its pool's region, or in
         // one of external memory, at an
         // address no reference reaches while the core owns it exclusively or that is shared
         // read-only, and the port keeps the region registered under the key that `Lkeys` gives

@@ -223,11 +223,14 @@ impl TxCore {
             if let Some(key) = lkeys.cached(mbuf.buffer_pool()) {
                 bytes = template.write_one(key, mbuf, rings.sq.unit(at));
             }
+            if bytes != 0 {
+                // Before what we note for ourselves: the doorbell's fence waits for all stores before.
+                rings.sq.commit(at.wrapping_add(1));
+            }
             bytes != 0
         });
         if sent {
             self.runs.push_one();
-            rings.sq.commit(at.wrapping_add(1));
             counters.singles.add(1);
             counters.bytes.add(bytes);
         }

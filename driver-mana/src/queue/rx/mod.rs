@@ -82,7 +82,7 @@ impl RxCore {
     pub(super) fn burst(&mut self, batch: &mut Batch) -> usize {
         let state = &self.state;
         let counters = &*state.counters;
-        if state.rings.cq.owner() == state.idle && !counters.histograms.is_on() {
+        if state.rings.cq.watched_owner() == state.idle && !counters.histograms.is_on() {
             counters.idle.add(1);
             return 0;
         }
@@ -147,7 +147,7 @@ impl RxState {
     #[inline(never)]
     fn settle(&mut self, posted: u32) {
         if matches!(self.pending, Pending::Nothing) && posted > self.low {
-            self.idle = self.rings.cq.vacant_owner();
+            self.idle = self.rings.cq.watch();
         }
     }
 
