@@ -272,20 +272,22 @@ impl CompletionRing {
         self.tail(cursor) & TAIL_MASK == cursor.expected
     }
 
-    /// From now on [`CompletionRing::watched_owner`] looks at the ring's own cursor. Returns the owner bits
-    /// (0-7) that it finds there for as long as [`CompletionRing::look`] finds nothing.
+    /// From now on [`CompletionRing::watched_owner`] looks at where the ring's own cursor is now, which it
+    /// does not follow. Returns the owner bits (0-7) that it finds there for as long as
+    /// [`CompletionRing::look`] finds nothing.
     #[inline]
     pub fn watch(&mut self) -> u8 {
         self.watched = self.memory.place(word_index(self.cursor, TAIL_WORD));
         stale(owner_bits(self.cursor.expected))
     }
 
-    /// The owner bits (0-7) that stand where the ring is watched. Of an idle ring this is the least that
-    /// can be asked: two loads that wait for each other.
+    /// The owner bits (0-7) that stand where the ring is watched, at first at its first entry. Of an idle
+    /// ring this is the least that can be asked: two loads that wait for each other.
     #[inline]
     #[must_use]
     pub fn watched_owner(&self) -> u8 {
-        // SAFETY: it is set to places of this memory only.
+        // SAFETY: `build` and `watch`, which alone set the place, get it from this memory, after it was
+        // shortened to the ring; the ring never exchanges its memory.
         let word = unsafe { self.memory.load_place(self.watched) };
         owner_bits((word >> 32) as u32)
     }

@@ -72,6 +72,8 @@ pub(crate) struct Origin(u64);
 impl Origin {
     const CLONE: u64 = 1 << 63;
     const EXTERNAL: u64 = 1 << 62;
+    /// The first bit behind pool and length. From here on those of an own buffer are clear.
+    pub(crate) const SPARE: u32 = 48;
 
     pub(crate) fn own(pool: u32, length: u16) -> Self {
         Self(u64::from(pool) | u64::from(length) << 32)
@@ -99,7 +101,7 @@ impl Origin {
         self.0 & (Self::CLONE | Self::EXTERNAL) == 0
     }
 
-    /// All of it. Bits 48 to 61 are clear, and of an own one's the two above as well.
+    /// All of it. The bits from [`Origin::SPARE`] on are clear but for the two topmost.
     #[inline]
     pub(crate) fn to_bits(self) -> u64 {
         self.0

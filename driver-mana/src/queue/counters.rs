@@ -22,8 +22,6 @@ pub(crate) struct Counters {
     pub(super) bytes: Counter,
     /// Bursts, of whatever size, but for `singles` and `idle`.
     pub(super) bursts: Counter,
-    /// Receive: bursts that brought nothing, but for `idle`.
-    pub(super) empty: Counter,
     /// Receive: bursts that filled the batch. Transmit: bursts that left packets in it for want of
     /// room in the ring.
     pub(super) full: Counter,
@@ -36,6 +34,8 @@ pub(crate) struct Counters {
     pub(super) singles: Counter,
     /// Receive: bursts that found nothing on a queue with nothing else to do. Counted here only.
     pub(super) idle: Counter,
+    /// Receive: bursts that brought nothing, but for `idle`.
+    pub(super) empty: Counter,
     /// Packets that were handed to the device and failed; counted above, too.
     pub(super) failed: Counter,
     /// Their bytes.

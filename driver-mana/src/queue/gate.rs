@@ -106,8 +106,8 @@ impl<T> Owner<T> {
             return None;
         }
         self.gate.interior.with(|interior| {
-            // SAFETY: as in `enter`; as this side is not `Sync`, nothing else borrows it on another
-            // thread meanwhile.
+            // SAFETY: as for `Interior`, of which there is none while `self` is borrowed shared; as this
+            // side is not `Sync`, nothing else borrows it on another thread meanwhile.
             unsafe { (*interior).as_ref() }.map(run)
         })
     }
@@ -144,9 +144,10 @@ impl<T> Deref for Interior<'_, T> {
     fn deref(&self) -> &T {
         // SAFETY: only the owner leads out of OPEN and WANTED to where the control plane has the
         // interior, through exclusive borrows of itself, and it is borrowed while this value lives.
-        let interior = unsafe { self.interior.deref() };
-        // SAFETY: in OPEN there is an interior: `gate` and `open` put it in before.
-        unsafe { interior.as_ref().unwrap_unchecked() }
+        // In OPEN there is an interior: `gate` and `open` put it in before. Only this value leads to it,
+        // and while it is borrowed shared it hands out no other references than these.
+        self.interior
+            .with(|interior| unsafe { (*interior).as_ref().unwrap_unchecked() })
     }
 }
 
@@ -262,6 +263,11 @@ mod sync {
 
     #[cfg(not(mana_loom))]
     impl<T> MutPtr<T> {
+        #[inline(always)]
+        pub(super) fn with<R>(&self, run: impl FnOnce(*mut T) -> R) -> R {
+            run(self.0)
+        }
+
         /// # Safety
         ///
         /// The cell lives, and what is in it may be borrowed exclusively for as long as the reference is

@@ -233,13 +233,13 @@ impl TxQueue {
 }
 
 impl TxQueue {
-    /// A burst of whatever there is.
+    /// A burst of whatever there is, of which no more than `limit` packets are tried.
     #[inline(never)]
-    fn send(&mut self, batch: &mut Batch) -> TxOutcome {
+    fn send(&mut self, batch: &mut Batch, limit: usize) -> TxOutcome {
         // Filled in where it is returned: it is large, and mostly empty.
         let mut outcome = TxOutcome::default();
         match self.owner.interior() {
-            Some(mut core) => outcome.sent = core.burst(batch, &mut outcome.rejected),
+            Some(mut core) => outcome.sent = core.burst(batch, limit, &mut outcome.rejected),
             None => self.give_up(),
         }
         outcome
@@ -250,19 +250,21 @@ impl TxBurst for TxQueue {
     // As above, for bursts of one packet.
     #[inline(always)]
     fn tx_burst(&mut self, batch: &mut Batch) -> TxOutcome {
-        if let Some(mut core) = self.owner.interior() {
-            let sent = match core.burst_of_one(batch) {
-                true => 1,
-                false => core.burst_alike(batch),
-            };
-            if sent != 0 {
-                return TxOutcome {
-                    sent,
-                    rejected: None,
-                };
-            }
+        let Some(mut core) = self.owner.interior() else {
+            self.give_up();
+            return TxOutcome::default();
+        };
+        let alike = match core.burst_of_one(batch) {
+            true => Ok(1),
+            false => core.burst_alike(batch),
+        };
+        match alike {
+            Ok(sent) => TxOutcome {
+                sent,
+                rejected: None,
+            },
+            Err(limit) => self.send(batch, limit),
         }
-        self.send(batch)
     }
 
     fn tx_prepare(&mut self, batch: &mut Batch) -> Result<(), BadPacket> {

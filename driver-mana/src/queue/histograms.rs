@@ -1,6 +1,7 @@
 //! Histograms of one queue: written by its owner where that was asked for, readable from any thread.
 //!
-//! A burst looks at one flag, after its loop; all else is out of line.
+//! A burst looks at one flag, the short ways before they begin and all others at their end; all else is
+//! out of line.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Instant;

@@ -1,5 +1,4 @@
-//! The rest of a burst from the first packet on that is not simple, or that is behind the end of the
-//! ring.
+//! Bursts that are not of simple packets of one pool, or cross the end of a ring, or fit only in part.
 
 use gdma::SendRing;
 use pmd_api::{Mbuf, PlainSegments, Reject, TxPush};
@@ -26,8 +25,8 @@ pub(super) struct Mixed<'a> {
 }
 
 impl Mixed<'_> {
-    /// Writes the WQEs of what is left to push, as far as there is room, and finishes it. Returns how
-    /// many packets that makes, those before included, the cursors and the bytes.
+    /// Writes the WQEs of the burst as far as there is room, and finishes it. Returns how many packets
+    /// that makes, the cursors and the bytes.
     #[inline(never)]
     pub(super) fn push(mut self, mut push: TxPush<'_>) -> (usize, u32, u32, u64) {
         let end = self.sq.head().wrapping_add(self.sq.free());

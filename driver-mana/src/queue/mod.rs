@@ -1,7 +1,7 @@
 //! The queues of a started port: bursts over the hardware's rings.
 //!
-//! The hot path is in two files, each read top to bottom: `tx.rs` and `rx/mod.rs`; bursts that are not
-//! of simple packets leave by `mixed.rs` and `general.rs`. What a burst works on is a core ([`TxCore`], [`RxCore`]) behind a
+//! The hot path is in two files, each read top to bottom: `tx.rs` and `rx/mod.rs`; what they
+//! are not made for leaves by `mixed.rs` and `general.rs`. What a burst works on is a core ([`TxCore`], [`RxCore`]) behind a
 //! gate: it belongs to the handle ([`TxQueue`], [`RxQueue`]) or to the port, which gets it when it
 //! asks for it or when the handle is dropped. No lock, division, allocation, log call or map lookup
 //! happens per packet.

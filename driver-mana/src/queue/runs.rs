@@ -10,6 +10,12 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// The cursors `count` packets of one unit each behind these.
+    #[inline]
+    fn after(self, count: u32) -> Self {
+        self.before(count.wrapping_neg())
+    }
+
     /// The cursors `count` packets of one unit each before these.
     #[inline]
     fn before(self, count: u32) -> Self {
@@ -78,8 +84,7 @@ impl RunRing {
     #[inline(never)]
     fn queue_ones(&mut self) {
         let ones = std::mem::take(&mut self.ones);
-        // As many behind as otherwise before.
-        self.queue(self.end.before(ones.wrapping_neg()), ones);
+        self.queue(self.end.after(ones), ones);
     }
 
     #[inline]
@@ -100,7 +105,7 @@ impl RunRing {
             let Entry { end, count } = self.entries[self.tail as usize & mask];
             return Some(end.before(count - 1));
         }
-        (self.ones != 0).then(|| self.end.before(1_u32.wrapping_neg()))
+        (self.ones != 0).then(|| self.end.after(1))
     }
 
     /// Number of runs.
@@ -129,7 +134,7 @@ impl RunRing {
         let now = left.min(self.ones);
         if now != 0 {
             self.ones -= now;
-            self.end = self.end.before(now.wrapping_neg());
+            self.end = self.end.after(now);
             last = Some(self.end);
         }
         last

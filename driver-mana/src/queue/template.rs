@@ -113,7 +113,7 @@ impl Template {
         count
     }
 
-    /// Writes the WQE of a packet, if it is simple, and returns its bytes, or 0. As for
+    /// What writes the WQE of a packet, if it is simple, and returns its bytes, or 0. As for
     /// [`Template::push_simple`].
     #[inline(always)]
     pub(super) fn writer<'a>(&self, key: u32) -> impl Fn(&Mbuf, Unit<'a>) -> u64 + use<'a> {

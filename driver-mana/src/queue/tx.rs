@@ -142,10 +142,16 @@ impl TxCore {
         destroyed
     }
 
-    /// See [`pmd_api::TxBurst::tx_burst`]. Returns how many packets were sent.
+    /// See [`pmd_api::TxBurst::tx_burst`]: any burst, of which no more than `limit` packets are tried.
+    /// Returns how many packets were sent.
     #[inline]
-    pub(super) fn burst(&mut self, batch: &mut Batch, rejected: &mut Option<Rejected>) -> usize {
-        let sent = self.push(batch);
+    pub(super) fn burst(
+        &mut self,
+        batch: &mut Batch,
+        limit: usize,
+        rejected: &mut Option<Rejected>,
+    ) -> usize {
+        let sent = self.push(batch, limit);
         self.counters.bursts.add(1);
         if self.counters.histograms.is_on() {
             self.record(sent);
@@ -237,53 +243,53 @@ impl TxCore {
         sent
     }
 
-    /// A burst of simple packets of one pool, like those before it: what `burst` does, in one loop.
-    /// Returns how many there are; nothing is done if that is 0.
+    /// A burst of simple packets of one pool, which comes behind simple ones: what `burst` does, in one
+    /// loop. Returns how many there are.
+    ///
+    /// # Errors
+    ///
+    /// If nothing is sent: of how many packets `burst` may try to send some.
     #[inline(never)]
-    pub(super) fn burst_alike(&mut self, batch: &mut Batch) -> usize {
+    pub(super) fn burst_alike(&mut self, batch: &mut Batch) -> Result<usize, usize> {
+        let mut count = batch.len();
+        if count > self.shadow.allowed() as usize {
+            count = count.min(self.make_room());
+        }
         let Some(first) = batch.as_slice().first() else {
-            return 0;
+            return Err(0);
         };
-        let pool = first.buffer_pool();
-        if !self.template.short || self.counters.histograms.is_on() {
-            return 0;
+        if count < batch.len() || !self.template.short || self.counters.histograms.is_on() {
+            return Err(count);
         }
-        let count = batch.len();
-        if count > self.shadow.allowed() as usize && count > self.make_room() {
-            return 0;
-        }
-        let Some(key) = self.lkeys.find(pool) else {
-            return 0;
+        let Some(key) = self.lkeys.find(first.buffer_pool()) else {
+            return Err(count);
         };
         let start = self.rings.sq.head();
         let units = self.rings.sq.units(start, count as u32);
         let write = self.template.writer(key);
         let (sent, bytes) = self.shadow.push_alike(batch, units, write);
-        if sent != 0 {
-            let at = start.wrapping_add(sent as u32);
-            self.rings.sq.clear_suppress(at.wrapping_sub(1));
-            self.commit(sent, at, bytes);
-            self.counters.bursts.add(1);
+        if sent == 0 {
+            return Err(count);
         }
-        sent
+        let at = start.wrapping_add(sent as u32);
+        self.rings.sq.clear_suppress(at.wrapping_sub(1));
+        self.commit(sent, at, bytes);
+        self.counters.bursts.add(1);
+        Ok(sent)
     }
 
-    /// Any burst; returns how many packets were sent. Why the one behind them can never be is left in
-    /// `rejected`.
+    /// Any burst, of which no more than `limit` packets are tried; returns how many were sent. Why the one
+    /// behind them can never be is left in `rejected`.
     #[inline(never)]
-    fn push(&mut self, batch: &mut Batch) -> usize {
+    fn push(&mut self, batch: &mut Batch, limit: usize) -> usize {
         let Some(first) = batch.as_slice().first() else {
             return 0;
         };
+        if limit == 0 {
+            return 0;
+        }
         // All simple and plain packets of the burst are of this pool; others look their keys up.
         let key = self.lkeys.find(first.buffer_pool());
-        let mut limit = batch.len();
-        if limit > self.shadow.allowed() as usize {
-            limit = limit.min(self.make_room());
-            if limit == 0 {
-                return 0;
-            }
-        }
         let start = self.rings.sq.head();
         let mixed = Mixed {
             sq: &self.rings.sq,
@@ -308,7 +314,8 @@ impl TxCore {
         sent
     }
 
-    /// Looks for completions. Returns how many simple packets there is room for now.
+    /// Looks for completions, and says anew how many packets may come before the next look. Returns how
+    /// many simple ones there is room for now.
     #[inline(never)]
     fn make_room(&mut self) -> usize {
         self.reap();

@@ -300,6 +300,25 @@ mod tests {
         for _ in 0..4 {
             burst.push(pool.attach(&memory, 8..72).unwrap()).unwrap();
         }
+        // Neither of the short ways takes such packets, alone, or among others of the lines' pool.
+        ring.allow(8);
+        let mut one = batch(&pool, 1);
+        assert_eq!(ring.push_alike(&mut one, 0..1, |_, _| 60), (1, 60));
+        one.push(pool.attach(&memory, 0..8).unwrap()).unwrap();
+        assert!(!ring.push_one(&mut one, |_| unreachable!()));
+        assert_eq!(
+            ring.push_alike(&mut one, 0..1, |_, _| unreachable!()),
+            (0, 0)
+        );
+        let mut two = Batch::with_capacity(2);
+        two.append(&mut batch(&pool, 1));
+        two.append(&mut one);
+        assert_eq!(ring.push_alike(&mut two, 0..2, |_, _| 1), (0, 0));
+        assert_eq!((ring.len(), two.len()), (1, 2));
+        drop(two);
+        assert_eq!(released.try_iter().collect::<Vec<_>>(), [0..8]);
+        ring.release(1);
+
         let mut push = ring.push(&mut burst, 4);
         for _ in 0..4 {
             assert_eq!(push.simple([()].iter(), |_, _| true), 0);

@@ -46,11 +46,12 @@ struct Alike(u64);
 
 impl Alike {
     /// Position of the kind, in bits that an origin of an own buffer has clear.
-    const KIND: u32 = 48;
+    const KIND: u32 = Origin::SPARE;
 
     /// Packets of this kind, whose buffers are of this origin, which is an own one's.
     #[inline]
     fn new(origin: Origin, kind: Kind) -> Self {
+        debug_assert!(origin.is_own());
         Self(origin.to_bits() | (kind as u64) << Self::KIND)
     }
 
@@ -169,6 +170,9 @@ impl TxShadowRing {
     /// [`TxPush::simple`]) and like the newest ones of the ring, and `write` accepts it: what
     /// [`TxShadowRing::push`] does, for bursts of one. Otherwise nothing changes, and that way is to be
     /// taken.
+    ///
+    /// When `write` has accepted the packet the ring has it, without anything that may fail in between:
+    /// `write` may hand it to the device. If `write` panics, the batch has it still.
     #[inline(always)]
     pub fn push_one(&mut self, batch: &mut Batch, write: impl FnOnce(&Mbuf) -> bool) -> bool {
         let [mbuf] = batch.as_slice() else {
@@ -180,6 +184,7 @@ impl TxShadowRing {
         if !allowed || !alike || !line.is_single() || !write(mbuf) {
             return false;
         }
+        // The device may have it already: nothing from here on can panic.
         // The last accesses of clones that were seen to be gone come before the reuse.
         fence(Ordering::Acquire);
         self.slots.set(tail, handle);
@@ -190,10 +195,11 @@ impl TxShadowRing {
     }
 
     /// Takes all packets of a batch, if there is room and a place for each, they are simple and of one
-    /// pool (see [`TxPush::simple`]), as the newest ones of the ring were, and `write` accepts each by
-    /// telling its bytes, which are not 0: what [`TxShadowRing::push`] does, for bursts like most others.
-    /// Returns how many there are, and their bytes. If these are 0, nothing changed, `write` may have been
-    /// called, and that way is to be taken.
+    /// pool (see [`TxPush::simple`]), the newest ones of the ring were simple, too, and `write` accepts each
+    /// by telling its bytes, which are not 0: what [`TxShadowRing::push`] does, for bursts like most
+    /// others. As that does it may take more than are allowed. Returns how many there are, and their
+    /// bytes. If these are 0, the ring and the batch are as before, `write` may have been called, and that
+    /// way is to be taken.
     #[inline(always)]
     pub fn push_alike<P>(
         &mut self,

@@ -18,7 +18,7 @@ fn push_while(
     let mut push = ring.push(batch, limit);
     let mut declined = false;
     let mut taken = 0;
-    while !push.is_full() {
+    while push.peek().is_some() {
         let first = push.batch.as_slice()[0].line().origin.get().to_own();
         let ahead = push
             .peek()

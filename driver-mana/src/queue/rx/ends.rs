@@ -40,7 +40,7 @@ impl RxCore {
             state: RxState {
                 rings,
                 pending: Pending::Nothing,
-                idle: BUSY,
+                vacant: BUSY,
                 depth,
                 low: low(depth),
                 unfilled: 0,

@@ -55,7 +55,7 @@ pub(super) struct RxState {
     /// The last burst that looked about received nothing, left nothing over, and buffers enough are posted:
     /// while these owner bits stand where the next completion will be, bursts are only counted.
     /// Otherwise [`BUSY`].
-    idle: u8,
+    vacant: u8,
     depth: u32,
     /// Packets for which buffers are posted, below or at which the ring is refilled.
     low: u32,
@@ -82,7 +82,7 @@ impl RxCore {
     pub(super) fn burst(&mut self, batch: &mut Batch) -> usize {
         let state = &self.state;
         let counters = &*state.counters;
-        if state.rings.cq.watched_owner() == state.idle && !counters.histograms.is_on() {
+        if state.rings.cq.watched_owner() == state.vacant && !counters.histograms.is_on() {
             counters.idle.add(1);
             return 0;
         }
@@ -130,7 +130,7 @@ impl RxState {
         if buffers.len() <= self.low {
             self.refill(buffers);
         }
-        self.idle = BUSY;
+        self.vacant = BUSY;
         if received == 0 {
             self.settle(buffers.len());
         }
@@ -147,7 +147,7 @@ impl RxState {
     #[inline(never)]
     fn settle(&mut self, posted: u32) {
         if matches!(self.pending, Pending::Nothing) && posted > self.low {
-            self.idle = self.rings.cq.watch();
+            self.vacant = self.rings.cq.watch();
         }
     }
 

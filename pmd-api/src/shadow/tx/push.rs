@@ -127,12 +127,6 @@ impl TxPush<'_> {
         accepted
     }
 
-    /// Whether as many packets are accepted as can be.
-    #[inline]
-    pub fn is_full(&self) -> bool {
-        self.count == self.limit
-    }
-
     /// Moves the accepted packets into the ring; the others stay, in order, at the front of the
     /// batch. Returns how many were accepted.
     #[inline]
